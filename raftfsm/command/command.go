@@ -1,9 +1,14 @@
 // Package command is the catalogue of log entries: what may stand in the Raft
 // log, by type, version and payload, and how it is coded. The catalogue only
 // ever grows: numbers are not reused, and a retired type keeps its case.
+//
+// Encode and Decode are the two ends of the log; AppendTrap and DecodeTrap code
+// one decoded trap, in the log and in the database alike. All of them are pure
+// and may be called from any goroutine.
 package command
 
 import (
+	"encoding/hex"
 	"net/netip"
 	"time"
 
@@ -28,6 +33,44 @@ const (
 // UUID made by whoever first proposes it, kept over all retries.
 type ID [16]byte
 
+// String returns the id in the usual UUID form.
+func (id ID) String() string {
+	var b [36]byte
+	hex.Encode(b[0:8], id[0:4])
+	hex.Encode(b[9:13], id[4:6])
+	hex.Encode(b[14:18], id[6:8])
+	hex.Encode(b[19:23], id[8:10])
+	hex.Encode(b[24:36], id[10:16])
+	b[8], b[13], b[18], b[23] = '-', '-', '-', '-'
+	return string(b[:])
+}
+
+// ParseID is the inverse of [ID.String].
+func ParseID(s string) (ID, error) {
+	var id ID
+	if len(s) != 36 || s[8] != '-' || s[13] != '-' || s[18] != '-' || s[23] != '-' {
+		return ID{}, futago.Errorf(futago.CodeInvalid, "%q is no id", s)
+	}
+	for _, p := range [...]struct{ from, to, at int }{{0, 8, 0}, {9, 13, 4}, {14, 18, 6}, {19, 23, 8}, {24, 36, 10}} {
+		if _, err := hex.Decode(id[p.at:], []byte(s[p.from:p.to])); err != nil {
+			return ID{}, futago.Errorf(futago.CodeInvalid, "%q is no id", s)
+		}
+	}
+	return id, nil
+}
+
+// IsZero reports whether the id was never set.
+func (id ID) IsZero() bool { return id == ID{} }
+
+// MarshalText implements [encoding.TextMarshaler].
+func (id ID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
+
+// UnmarshalText implements [encoding.TextUnmarshaler].
+func (id *ID) UnmarshalText(b []byte) (err error) {
+	*id, err = ParseID(string(b))
+	return err
+}
+
 // Meta stands in every JSON entry.
 type Meta struct {
 	ID ID `json:"id"`
@@ -36,6 +79,43 @@ type Meta struct {
 	// By names the user, token or member who asked for it.
 	By string `json:"by"`
 }
+
+// Header returns the meta data itself: every JSON entry has it by embedding,
+// and so becomes a [Proposal].
+func (m *Meta) Header() *Meta { return m }
+
+// Entry is one log entry: a pointer to one of the types of this package.
+type Entry interface {
+	// EntryType returns the number in the catalogue.
+	EntryType() Type
+}
+
+// Proposal is an entry that carries a proposal id, that is, any but a TrapBatch.
+type Proposal interface {
+	Entry
+	Header() *Meta
+}
+
+// EntryType implements [Entry].
+func (*TrapBatch) EntryType() Type { return TypeTrapBatch }
+
+// EntryType implements [Entry].
+func (*PutIntakeSettings) EntryType() Type { return TypePutIntakeSettings }
+
+// EntryType implements [Entry].
+func (*PutUser) EntryType() Type { return TypePutUser }
+
+// EntryType implements [Entry].
+func (*DeleteUser) EntryType() Type { return TypeDeleteUser }
+
+// EntryType implements [Entry].
+func (*PutToken) EntryType() Type { return TypePutToken }
+
+// EntryType implements [Entry].
+func (*DeleteToken) EntryType() Type { return TypeDeleteToken }
+
+// EntryType implements [Entry].
+func (*Report) EntryType() Type { return TypeReport }
 
 // TrapBatch carries consecutive records of one manager's spool. It needs no
 // ID: member, spool and sequence make its repetition harmless.
