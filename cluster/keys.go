@@ -282,7 +282,8 @@ func (k *Keys) write(dir string) error {
 	}
 	for _, f := range files {
 		b := pem.EncodeToMemory(&pem.Block{Type: f.kind, Bytes: f.der})
-		if err := atomicfile.Write(pkiPath(dir, f.name), b, 0o600); err != nil {
+		// PEM readers pass over the checksum line.
+		if err := atomicfile.WriteSummed(pkiPath(dir, f.name), b, 0o600); err != nil {
 			return err
 		}
 	}
@@ -344,7 +345,7 @@ func parseKey(der []byte) (crypto.Signer, error) {
 }
 
 func readPEM(dir, name string) ([]byte, error) {
-	b, err := os.ReadFile(pkiPath(dir, name))
+	b, err := atomicfile.ReadSummed(pkiPath(dir, name))
 	if err != nil {
 		return nil, err
 	}
@@ -370,10 +371,14 @@ func (k *Keys) check(n Node) error {
 		return futago.Errorf(futago.CodeConflict, "node.json is of member %s, the certificate of member %s", n.Member, m).
 			WithAction("the directory was put together from two members; restore it or join anew")
 	}
-	pub, ok := k.cert.PrivateKey.(crypto.Signer).Public().(interface{ Equal(crypto.PublicKey) bool })
-	if !ok || !pub.Equal(k.leaf.PublicKey) {
-		return futago.Errorf(futago.CodeCorrupt, "the member's key does not fit its certificate").
+	if signer, ok := k.cert.PrivateKey.(crypto.Signer); !ok || !fits(signer, k.leaf) || (k.caKey != nil && !fits(k.caKey, k.caCert)) {
+		return futago.Errorf(futago.CodeCorrupt, "a key in pki/ does not fit its certificate").
 			WithAction("restore pki/ from a backup, or join this host anew")
 	}
 	return nil
+}
+
+func fits(key crypto.Signer, cert *x509.Certificate) bool {
+	pub, ok := key.Public().(interface{ Equal(x crypto.PublicKey) bool })
+	return ok && pub.Equal(cert.PublicKey)
 }

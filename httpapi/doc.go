@@ -1,0 +1,4 @@
+// Package httpapi is the REST API of a manager (/api/v1, described by an
+// OpenAPI 3.1 document made from the code) and the way in to the console.
+// Handlers translate between HTTP and the Backend; they know neither Raft nor SQL.
+package httpapi
