@@ -311,7 +311,7 @@ func TestListen_DualStack(t *testing.T) {
 	start(t, c, s)
 	port := c.Addr().Port()
 	for i, host := range []string{"127.0.0.1", "::1"} {
-		from, err := net.Dial("udp", net.JoinHostPort(host, fmt.Sprint(port)))
+		from, err := new(net.Dialer).DialContext(t.Context(), "udp", net.JoinHostPort(host, fmt.Sprint(port)))
 		if err != nil {
 			t.Skipf("no %s here: %v", host, err)
 		}
