@@ -75,11 +75,11 @@ func appendValue(dst []byte, tag byte, b []byte, conv converter) (out []byte, ty
 	case tagBitString:
 		return appendHex(dst, b), "BIT STRING", ""
 	case tagNoSuchObject:
-		return dst, "noSuchObject", ""
+		return append(dst, "noSuchObject"...), "noSuchObject", ""
 	case tagNoSuchInstance:
-		return dst, "noSuchInstance", ""
+		return append(dst, "noSuchInstance"...), "noSuchInstance", ""
 	case tagEndOfMibView:
-		return dst, "endOfMibView", ""
+		return append(dst, "endOfMibView"...), "endOfMibView", ""
 	}
 	return appendHex(dst, b), "0x" + hex.EncodeToString([]byte{tag}), ""
 }
