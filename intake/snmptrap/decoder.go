@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 
 	"github.com/futago/futago"
+	"github.com/futago/futago/intake/charset"
 )
 
 // maxVarbinds bounds how many variable bindings of one notification are listed.
@@ -109,7 +110,7 @@ func (d *Decoder) Decode(r *futago.Received, s *futago.IntakeSettings) (futago.T
 		d.refused.Add(1)
 		problems = append(problems, fmt.Sprintf("community %q is not accepted", m.community))
 	}
-	d.fill(&t, f, &m, &p, problems)
+	d.fill(&t, f, &m, &p, s, problems)
 	return t, futago.NewKey(t.Kind, t.Source.Addr(), identity([][]byte{{byte(m.version)}, m.community}, &p)...)
 }
 
@@ -140,7 +141,7 @@ func (d *Decoder) decodeV3(t *futago.Trap, m *message, s *futago.IntakeSettings)
 	if o.inClear {
 		problems = append(problems, fmt.Sprintf("not encrypted, though user %q is set up for authPriv", o.user.name))
 	}
-	d.fill(t, f, m, &p, problems)
+	d.fill(t, f, m, &p, s, problems)
 	parts := [][]byte{{versionV3}, m.user, o.contextName}
 	if p.tag != tagInform {
 		// An inform has the receiver's engine id here, which differs between managers.
@@ -209,7 +210,7 @@ type span struct{ oid, oidEnd, value, valueEnd int }
 
 // fill sets what the PDU says. The line is built first and the text of the
 // variable bindings is part of it, so that a trap costs few allocations.
-func (d *Decoder) fill(t *futago.Trap, f *futago.SNMPFields, m *message, p *pdu, problems []string) {
+func (d *Decoder) fill(t *futago.Trap, f *futago.SNMPFields, m *message, p *pdu, s *futago.IntakeSettings, problems []string) {
 	t.Parsed, t.SNMP = true, f
 	if m.trailing > 0 {
 		problems = append(problems, fmt.Sprintf("%d bytes follow the message", m.trailing))
@@ -232,7 +233,8 @@ func (d *Decoder) fill(t *futago.Trap, f *futago.SNMPFields, m *message, p *pdu,
 	spans := spanBuf[:0]
 	var types [16]string
 	typeList := types[:0]
-	t.Charset = "us-ascii"
+	setting := s.Charset(futago.KindSNMPTrap, t.Source.Addr())
+	t.Charset = charset.ASCII
 	for b, err := range bindings(p.varbinds) {
 		if err != nil {
 			problems = append(problems, err.Error())
@@ -256,11 +258,11 @@ func (d *Decoder) fill(t *futago.Trap, f *futago.SNMPFields, m *message, p *pdu,
 		sp.oidEnd = len(line)
 		line = append(line, '=')
 		sp.value = len(line)
-		var typ, charset string
-		line, typ, charset = appendValue(line, b.tag, b.value, nil)
+		var typ, name string
+		line, typ, name = appendValue(line, b.tag, b.value, setting)
 		sp.valueEnd = len(line)
-		if charset != "" && (t.Charset == "us-ascii" || charset != "utf-8") {
-			t.Charset = charset
+		if name != "" && (t.Charset == charset.ASCII || name != charset.UTF8) {
+			t.Charset = name
 		}
 		spans = append(spans, sp)
 		typeList = append(typeList, typ)

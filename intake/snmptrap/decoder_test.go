@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -185,6 +186,18 @@ func TestDecode_Secrets(t *testing.T) {
 	}
 }
 
+func TestDecode_Charset(t *testing.T) {
+	raw := v2Packet(t, gosnmp.SNMPv2Trap, 1, 10, "1.3.6.1.6.3.1.1.5.3",
+		gosnmp.SnmpPDU{Name: "1.3.6.1.2.1.1.5.0", Type: gosnmp.OctetString, Value: "\x92\xe1\x89\xb7"})
+	settings := &futago.IntakeSettings{Sources: []futago.SourceRule{
+		{Source: netip.MustParsePrefix("192.0.2.0/24"), Charset: "shift_jis"},
+	}}
+	trap, _ := New(Options{}).Decode(received(raw), settings)
+	if trap.Message != "linkDown 1.3.6.1.2.1.1.5.0=低温" || trap.Charset != "shift_jis" {
+		t.Errorf("%q in %s", trap.Message, trap.Charset)
+	}
+}
+
 // Several users of one name are tried in turn.
 func TestDecode_SameName(t *testing.T) {
 	a, b := testUsers[2], testUsers[2]
@@ -296,9 +309,32 @@ func TestValue_Lenient(t *testing.T) {
 		{tagOpaque, "9f 7b 01 80", "Opaque UInt64", "128"},
 		{0x4f, "01", "0x4f", "0x01"},
 	} {
-		got, typ, _ := appendValue(nil, c.tag, unhex(t, c.b), nil)
+		got, typ, _ := appendValue(nil, c.tag, unhex(t, c.b), "")
 		if string(got) != c.want || typ != c.typ {
 			t.Errorf("tag 0x%02x %s: %s %q, want %s %q", c.tag, c.b, typ, got, c.typ, c.want)
+		}
+	}
+}
+
+func TestValue_Charset(t *testing.T) {
+	const shiftJIS = "92 e1 89 b7 88 d9 8f ed" // 低温異常
+	for _, c := range []struct{ b, setting, want, name string }{
+		{"e7 9b a3 e8 a6 96", "shift_jis", "監視", "utf-8"},
+		{shiftJIS + "82 c5 82 b7", "", "低温異常です", "shift_jis"},
+		{shiftJIS, "", "0x92e189b788d98fed", ""}, // as long as a date
+		{shiftJIS, "shift_jis", "低温異常", "shift_jis"},
+		{shiftJIS + "00", "shift_jis", "低温異常", "shift_jis"},
+		{"b4 c6 bb eb 43 50 55", "", "監視CPU", "euc-jp"},
+		{"1b 24 42 34 46 3b 6b 1b 28 42", "", "監視", "iso-2022-jp"},
+		{"b8 a9 c4 d2 e4 f1", "", "0xb8a9c4d2e4f1", ""}, // a hardware address
+		{"4b fc 68 6c 75 6e 67 20 61 75 73", "iso-8859-1", "Kühlung aus", "iso-8859-1"},
+		{"4b fc 68 6c 75 6e 67 20 61 75 73", "", "0x4bfc686c756e6720617573", ""},
+		{"92 e1 01 b7", "shift_jis", "0x92e101b7", ""},
+		{"ff fe fd fa ff", "shift_jis", "0xfffefdfaff", ""},
+	} {
+		got, _, name := appendValue(nil, tagOctetString, unhex(t, c.b), c.setting)
+		if string(got) != c.want || name != c.name {
+			t.Errorf("%s (%s): %q %s, want %q %s", c.b, c.setting, got, name, c.want, c.name)
 		}
 	}
 }

@@ -28,8 +28,8 @@ type memSpool struct {
 	recs   []futago.Received
 	acked  uint64
 	change chan struct{}
-	auto   bool  // commit at once
-	fail   error // what Append returns
+	auto   bool // commit at once
+	room   int  // how many records fit; 0: any number
 }
 
 func newMemSpool(auto bool) *memSpool { return &memSpool{change: make(chan struct{}), auto: auto} }
@@ -37,12 +37,15 @@ func newMemSpool(auto bool) *memSpool { return &memSpool{change: make(chan struc
 func (s *memSpool) Append(recs []futago.Received) (uint64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.fail != nil {
-		return 0, s.fail
-	}
-	for _, r := range recs {
+	for i := range recs {
+		recs[i].Seq = 0
+		if s.room > 0 && len(s.recs) >= s.room {
+			s.signal()
+			return uint64(len(s.recs)), errors.New("full")
+		}
+		recs[i].Seq = uint64(len(s.recs) + 1)
+		r := recs[i]
 		r.Raw = bytes.Clone(r.Raw)
-		r.Seq = uint64(len(s.recs) + 1)
 		s.recs = append(s.recs, r)
 	}
 	if s.auto {

@@ -37,6 +37,8 @@ type Socket interface {
 
 // Producer takes what arrived: a producer of the spool that holds the watermark.
 type Producer interface {
+	// Append stores records and sets their Seq to their positions, 0 where a
+	// record was not stored. It keeps none of them.
 	Append(recs []futago.Received) (last uint64, err error)
 	Idle(at time.Time)
 }
@@ -183,24 +185,26 @@ func (r *Receiver) handle(ds []udp.Datagram) error {
 	if len(r.recs) == 0 {
 		return nil
 	}
-	last, err := r.cfg.Producer.Append(r.recs)
-	if err != nil {
-		r.refused.Add(uint64(len(r.recs)))
-		for _, f := range r.fresh {
-			r.table.remove(f.inf) // its repetition is the first to be recorded
+	_, err := r.cfg.Producer.Append(r.recs)
+	lost := 0
+	for i := range r.recs {
+		if r.recs[i].Seq == 0 {
+			lost++
 		}
-		if now.Sub(r.lastWarning) > 10*time.Second {
-			r.lastWarning = now
-			r.log.Error("notifications lost: the spool does not take them", "count", len(r.recs), "error", err)
-		}
-		return nil
 	}
-	r.recorded.Add(uint64(len(r.recs)))
-	first := last - uint64(len(r.recs)) + 1
+	r.recorded.Add(uint64(len(r.recs) - lost))
+	r.refused.Add(uint64(lost))
 	for _, f := range r.fresh {
+		if f.inf.seq = r.recs[f.index].Seq; f.inf.seq == 0 {
+			r.table.remove(f.inf) // its repetition is the first to be recorded
+			continue
+		}
 		r.informs.Add(1)
-		f.inf.seq = first + uint64(f.index)
 		r.enqueue(f.inf)
+	}
+	if err != nil && now.Sub(r.lastWarning) > 10*time.Second {
+		r.lastWarning = now
+		r.log.Error("notifications lost: the spool does not take them", "count", lost, "error", err)
 	}
 	return nil
 }

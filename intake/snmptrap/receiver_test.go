@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -227,15 +226,20 @@ func TestReceiver_SpoolFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, 0)
 		defer b.stop()
-		b.spool.fail = errors.New("full")
-		b.send(informV2(t, 1), v2Packet(t, gosnmp.SNMPv2Trap, 1, 1, "1.3.6.1.6.3.1.1.5.1"))
-		b.spool.fail = nil
+		b.spool.room = 1
+		trap := v2Packet(t, gosnmp.SNMPv2Trap, 1, 1, "1.3.6.1.6.3.1.1.5.1")
+		b.send(informV2(t, 1), informV2(t, 2), trap) // the first is stored
+		b.wantStatus(func(s *Status) { s.Refused, s.Recorded, s.Informs, s.Waiting = 2, 1, 1, 1 })
+		b.spool.room = 0
 		b.spool.ack(100)
-		b.send(informV2(t, 1))
 		if n := len(b.answers()); n != 1 {
+			t.Errorf("%d answers to what was stored", n)
+		}
+		b.send(informV2(t, 1), informV2(t, 2))
+		if n := len(b.answers()); n != 2 {
 			t.Errorf("%d answers", n)
 		}
-		b.wantStatus(func(s *Status) { s.Refused, s.Recorded, s.Informs, s.Answered = 2, 1, 1, 1 })
+		b.wantStatus(func(s *Status) { s.Refused, s.Recorded, s.Informs, s.Answered, s.Retransmissions = 2, 2, 2, 2, 1 })
 	})
 }
 

@@ -6,8 +6,11 @@ import (
 	"math"
 	"net/netip"
 	"strconv"
+	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/futago/futago/intake/charset"
 )
 
 // The names of types in [futago.Varbind]: those of RFC 2578, and for what
@@ -28,14 +31,11 @@ const (
 	opaqueUint64    = 0x7b
 )
 
-// converter turns octets that are no printable UTF-8 into text, with the name
-// of the character set. ok is false when they are rather binary data.
-type converter func(b []byte) (text, charset string, ok bool)
-
-// appendValue writes the text form of a value and returns its type. charset is
-// set when the value is text outside of ASCII. A value that does not fit its
-// type is written in hexadecimal, as a string of octets.
-func appendValue(dst []byte, tag byte, b []byte, conv converter) (out []byte, typ, charset string) {
+// appendValue writes the text form of a value and returns its type, and its
+// character set when it is text outside of ASCII. A value that does not fit its
+// type is written in hexadecimal. setting is the character set of the sender,
+// "" when none is set.
+func appendValue(dst []byte, tag byte, b []byte, setting string) (out []byte, typ, name string) {
 	switch tag {
 	case tagInteger:
 		if v, err := signed(b); err == nil {
@@ -43,8 +43,8 @@ func appendValue(dst []byte, tag byte, b []byte, conv converter) (out []byte, ty
 		}
 		return appendHex(dst, b), typeInteger, ""
 	case tagOctetString:
-		dst, charset = appendText(dst, b, conv)
-		return dst, typeOctetString, charset
+		dst, name = appendText(dst, b, setting)
+		return dst, typeOctetString, name
 	case tagNull:
 		return dst, "NULL", ""
 	case tagOID:
@@ -117,9 +117,10 @@ func appendOpaque(dst, b []byte) (out []byte, typ string) {
 	return appendHex(dst, b), typeOpaque
 }
 
-// appendText writes octets as text when they are printable, else converted,
-// else in hexadecimal. NULs at the end, which C programs leave, are cut off text.
-func appendText(dst, b []byte, conv converter) (out []byte, charset string) {
+// appendText writes octets as text when they are printable, else converted from
+// the sender's character set, else in hexadecimal. NULs at the end, which C
+// programs leave, are cut off text.
+func appendText(dst, b []byte, setting string) (out []byte, name string) {
 	s := b
 	for len(s) > 0 && s[len(s)-1] == 0 {
 		s = s[:len(s)-1]
@@ -132,14 +133,46 @@ func appendText(dst, b []byte, conv converter) (out []byte, charset string) {
 	case ascii:
 		return append(dst, s...), ""
 	case printable:
-		return append(dst, s...), "utf-8"
+		return append(dst, s...), charset.UTF8
 	}
-	if conv != nil {
-		if text, charset, ok := conv(s); ok {
-			return append(dst, text...), charset
-		}
+	if text, name := convert(s, setting); name != "" {
+		return append(dst, text...), name
 	}
 	return appendHex(dst, b), ""
+}
+
+// convert reads octets that are no printable UTF-8 as text in another character
+// set; name is "" when they are rather binary data. Without a setting that is
+// the usual case, so then only Japanese is recognised, and nothing that has the
+// length of an address or a date: those bytes often happen to be valid text.
+func convert(b []byte, setting string) (text, name string) {
+	for _, c := range b {
+		if c < 0x20 && c != '\t' && c != '\n' && c != '\r' && c != 0x1b || c == 0x7f {
+			return "", ""
+		}
+	}
+	name = charset.Detect(b, setting)
+	switch name {
+	case charset.ISO2022JP: // announces itself
+	case charset.ShiftJIS, charset.EUCJP, charset.Latin1:
+		if name == setting {
+			break
+		}
+		switch len(b) {
+		case 1, 2, 3, 4, 6, 8, 16:
+			return "", ""
+		}
+		if name == charset.Latin1 {
+			return "", ""
+		}
+	default:
+		return "", ""
+	}
+	text = charset.DecodeAs(b, name)
+	if printable, _ := isPrintable([]byte(text)); !printable || strings.ContainsRune(text, utf8.RuneError) {
+		return "", ""
+	}
+	return text, name
 }
 
 // isPrintable reports whether b is UTF-8 of characters that can be shown, tabs
