@@ -117,6 +117,7 @@ func (s *Store) Restore(ctx context.Context, path string, sum [32]byte) (Applied
 	gen, err2 := s.openGeneration(ctx)
 	s.mu.Lock()
 	s.gen = gen
+	s.epoch++
 	s.mu.Unlock()
 	if err = errors.Join(err, err2); err != nil {
 		return Applied{}, fmt.Errorf("install database: %w", err)

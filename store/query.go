@@ -345,6 +345,18 @@ func (s *Store) Lookup(ctx context.Context, f *Filter, ids []uint64, visit func(
 	})
 }
 
+// NextBlock returns the next block of ids within lo to hi, in the direction of
+// the filter, in which the zone map expects anything for it.
+func (s *Store) NextBlock(ctx context.Context, f *Filter, lo, hi uint64) (first, last uint64, found bool, err error) {
+	err = s.read(ctx, func(ctx context.Context, c *litedb.Conn) error {
+		var b int64
+		b, found, err = f.nextZone(ctx, c, lo, hi)
+		first, last = max(lo, uint64(b)<<zoneShift), min(hi, (uint64(b)+1)<<zoneShift-1)
+		return err
+	})
+	return first, last, found, err
+}
+
 // ZoneMask returns which blocks of ids lo to hi can hold events that the
 // filter's time range, kinds and severities admit, as ranges of ids.
 func (s *Store) ZoneMask(ctx context.Context, f *Filter, lo, hi uint64) (ranges [][2]uint64, err error) {
@@ -430,6 +442,19 @@ func (s *Store) heads(ctx context.Context, sql string, args ...any) iter.Seq2[Ev
 }
 
 var errYieldEnd = errors.New("the range ended")
+
+// Heads visits events from fromID on without their traps, at most n of them.
+func (s *Store) Heads(ctx context.Context, fromID uint64, n int, visit func(*EventRow) error) error {
+	return s.read(ctx, func(ctx context.Context, c *litedb.Conn) error {
+		return c.Query(ctx, func(r litedb.Row) error {
+			var e EventRow
+			if err := parseRow(c.Path(), r, &e); err != nil {
+				return err
+			}
+			return visit(&e)
+		}, "SELECT "+headColumns+" FROM events WHERE id >= ? ORDER BY id LIMIT ?", fromID, n)
+	})
+}
 
 // Traps visits id, row head and decoded trap of events from fromID on, at most
 // n of them: what the search index is built from.

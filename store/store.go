@@ -42,6 +42,7 @@ type Store struct {
 	mu      sync.Mutex
 	gen     *generation // nil while closed or being replaced
 	closed  bool
+	epoch   uint64        // counts restores
 	changed chan struct{} // closed at the next commit
 }
 
@@ -187,6 +188,14 @@ func (s *Store) Close() error {
 
 // Path returns the path of the database file.
 func (s *Store) Path() string { return s.o.Path }
+
+// Epoch counts the restores since Open. Whoever keeps something derived from
+// the history compares it anew when it changes.
+func (s *Store) Epoch() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.epoch
+}
 
 // Changed returns a channel that is closed after the next commit. Take it
 // before reading, so that no change is missed.

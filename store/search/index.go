@@ -1,0 +1,312 @@
+// Package search keeps a full-text index over the event history and answers
+// the queries of package store with it. The index is derived data: every
+// manager builds its own in the background, in a file of its own that may be
+// deleted at any time. It is neither replicated nor part of any hash.
+//
+// The index is a row of segments of 32768 events each. A segment maps terms
+// (words, host, source, kind, severity) to sets of events. The newest one is in
+// memory; a full one is written once and never changed, so that nothing is
+// ever merged, and pages, which run from new to old, look at as many segments
+// as they need and no more. What the index finds is verified against the rows.
+// Events newer than the index are scanned directly.
+package search
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/futago/futago"
+	"github.com/futago/futago/store"
+)
+
+// Options of an Index.
+type Options struct {
+	// Path of the index file.
+	Path  string
+	Store *store.Store
+	// Rate bounds how many events per second are indexed, default 20000, so
+	// that catching up leaves the processors to the traps coming in.
+	Rate   int
+	Logger *slog.Logger
+}
+
+// Index is the search index. Its methods are safe for concurrent use.
+type Index struct {
+	o   Options
+	log *slog.Logger
+
+	// files guards db: queries hold it for reading, a rebuild for writing.
+	files sync.RWMutex
+	db    *database
+
+	// mu guards tail and its content.
+	mu   sync.RWMutex
+	tail *tail
+
+	indexed atomic.Uint64 // greatest id in the index
+	damaged atomic.Bool   // a query met damage; Run builds anew
+	wake    chan struct{} // tells Run of damage
+	epoch   uint64        // of the store, when the index was compared with it
+}
+
+// lastEvent identifies the newest event of a segment, so that an index of
+// another history is recognised.
+type lastEvent struct {
+	id uint64
+	at int64
+	fp uint64 // from the key
+}
+
+func fingerprint(e *store.EventRow) lastEvent {
+	return lastEvent{id: e.ID, at: e.At, fp: binary.LittleEndian.Uint64(e.Key[:])}
+}
+
+// Open opens the index, or makes a new one when the file is missing, damaged,
+// or of an older form. It does not wait for indexing, which is Run's work.
+func Open(ctx context.Context, o Options) (*Index, error) {
+	if o.Rate <= 0 {
+		o.Rate = 20_000
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	x := &Index{o: o, log: o.Logger.With("component", "search"), wake: make(chan struct{}, 1)}
+	if err := x.reopen(ctx); err != nil {
+		x.log.Warn("the search index cannot be used and is built anew", "err", err)
+		if err := x.rebuild(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return x, nil
+}
+
+// reopen opens the file and compares it with the store. The caller is alone.
+func (x *Index) reopen(ctx context.Context) error {
+	db, err := openDatabase(ctx, x.o.Path)
+	if err != nil {
+		return err
+	}
+	x.db = db
+	if err := x.align(ctx); err != nil {
+		x.db = nil
+		return errors.Join(err, db.close())
+	}
+	return nil
+}
+
+// align drops the segments that do not belong to the store's history, or that
+// are ahead of it, and begins the tail behind the others. The store may be
+// younger than the index: after it was restored, or had lost its last moments.
+func (x *Index) align(ctx context.Context) error {
+	x.epoch = x.o.Store.Epoch()
+	segs, err := x.db.segments(ctx)
+	if err != nil {
+		return err
+	}
+	good := uint64(0)
+	for _, s := range segs {
+		if s.seg != good {
+			break // a gap: what follows is of no use
+		}
+		var have lastEvent
+		err := x.o.Store.Heads(ctx, s.last.id, 1, func(e *store.EventRow) error {
+			have = fingerprint(e)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		if have != s.last {
+			break
+		}
+		good = s.seg + 1
+	}
+	if len(segs) > 0 && segs[len(segs)-1].seg >= good {
+		x.log.Info("the search index is ahead of the history; part of it is dropped", "from_event", good<<segShift)
+		if err := x.db.drop(good); err != nil {
+			return err
+		}
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.tail = newTail(good)
+	x.indexed.Store(max(good<<segShift, 1) - 1)
+	return nil
+}
+
+// rebuild starts from nothing.
+func (x *Index) rebuild(ctx context.Context) error {
+	x.files.Lock()
+	defer x.files.Unlock()
+	if x.db != nil {
+		_ = x.db.close() // it is deleted next
+		x.db = nil
+	}
+	for _, suffix := range []string{"", "-wal", "-shm", "-journal"} {
+		if err := os.Remove(x.o.Path + suffix); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	x.damaged.Store(false)
+	return x.reopen(ctx)
+}
+
+// Close closes the files. Run must have returned.
+func (x *Index) Close() error {
+	x.files.Lock()
+	defer x.files.Unlock()
+	if x.db == nil {
+		return nil
+	}
+	err := x.db.close()
+	x.db = nil
+	return err
+}
+
+// Indexed returns the greatest event id in the index. Later events are found
+// too, more slowly.
+func (x *Index) Indexed() uint64 { return x.indexed.Load() }
+
+const (
+	batch    = 512                    // events between two looks at the rate
+	coalesce = 100 * time.Millisecond // between two looks at the store
+	retry    = 10 * time.Second       // after an error
+)
+
+// Run builds the index until ctx ends. It goes on after errors: damage makes
+// it build anew, and while there is no room it tries again.
+func (x *Index) Run(ctx context.Context) error {
+	failing := false
+	for {
+		changed := x.o.Store.Changed()
+		n, err := x.step(ctx)
+		wait := time.Duration(n) * time.Second / time.Duration(x.o.Rate)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err == nil:
+			failing = false
+			if n < batch {
+				select {
+				case <-changed:
+				case <-x.wake:
+				case <-ctx.Done():
+					return nil
+				}
+				wait = max(wait, coalesce)
+			}
+		case futago.CodeOf(err) == futago.CodeUnavailable: // the store is being replaced
+			wait = coalesce
+		case futago.CodeOf(err) == futago.CodeCorrupt && x.indexFault(err):
+			x.log.Warn("the search index is damaged and is built anew", "err", err)
+			if err := x.rebuild(ctx); err != nil {
+				x.log.Error("the search index cannot be built anew", "err", err)
+				wait = retry
+			}
+		default:
+			if !failing {
+				x.log.Error("events are not being indexed; searching them is slow", "code", futago.CodeOf(err), "err", err)
+			}
+			failing, wait = true, retry
+		}
+		t := time.NewTimer(wait)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return nil
+		}
+	}
+}
+
+// errIndex marks damage of the index file, as against that of the store.
+var errIndex = errors.New("search index")
+
+func (x *Index) indexFault(err error) bool { return errors.Is(err, errIndex) }
+
+// markDamaged makes Run build the index anew.
+func (x *Index) markDamaged(err error) {
+	if !x.damaged.Swap(true) {
+		x.log.Warn("the search index is damaged; searching without it", "err", err)
+	}
+	select {
+	case x.wake <- struct{}{}:
+	default:
+	}
+}
+
+// step indexes up to one batch and returns how many events that were.
+func (x *Index) step(ctx context.Context) (n int, err error) {
+	x.files.RLock()
+	missing := x.db == nil
+	x.files.RUnlock()
+	if missing || x.damaged.Load() {
+		return 0, futago.Errorf(futago.CodeCorrupt, "a query met damage").Wrap(errIndex)
+	}
+	newest, err := x.o.Store.NewestEvent(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if x.epoch != x.o.Store.Epoch() || newest < x.indexed.Load() {
+		if err := x.realign(ctx); err != nil {
+			return 0, err
+		}
+	}
+	var m termMaker
+	err = x.o.Store.Traps(ctx, x.indexed.Load()+1, batch, func(e *store.EventRow, t *futago.Trap) error {
+		if e.ID>>segShift != x.tail.seg {
+			if err := x.seal(ctx, e.ID>>segShift); err != nil {
+				return err
+			}
+		}
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		m.terms(e, t, func(term []byte) { x.tail.add(uint16(e.ID&segMask), term) })
+		x.tail.last = fingerprint(e)
+		x.indexed.Store(e.ID)
+		n++
+		return nil
+	})
+	return n, err
+}
+
+func (x *Index) realign(ctx context.Context) error {
+	x.files.Lock()
+	defer x.files.Unlock()
+	if err := x.align(ctx); err != nil {
+		return asIndexError(err)
+	}
+	return nil
+}
+
+// seal writes the tail, which is full, and begins the next one. Only Run
+// changes the tail, so that reading it here needs no lock.
+func (x *Index) seal(ctx context.Context, next uint64) error {
+	x.files.RLock()
+	defer x.files.RUnlock()
+	if x.tail.last.id != 0 {
+		if err := x.db.write(ctx, x.tail); err != nil {
+			return asIndexError(err)
+		}
+	}
+	// Readers look for a segment that is not the tail in the file, where it is
+	// by now.
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.tail = newTail(next)
+	return nil
+}
+
+func asIndexError(err error) error {
+	if futago.CodeOf(err) == futago.CodeCorrupt {
+		return futago.Errorf(futago.CodeCorrupt, "the search index is damaged").Wrap(fmt.Errorf("%w: %w", errIndex, err))
+	}
+	return err
+}

@@ -1,0 +1,262 @@
+package search
+
+import (
+	"context"
+	"errors"
+
+	"github.com/futago/futago"
+	"github.com/futago/futago/store"
+	"github.com/futago/futago/store/internal/litedb"
+)
+
+// weakBelow: with fewer candidates than this, weak groups are not looked up.
+const weakBelow = 64
+
+// lookupBatch is how many candidates are verified between two looks at the budget.
+const lookupBatch = 256
+
+// Events answers a query of package store, with the same result as
+// [store.Store.Events] and mostly much sooner. Where the index is damaged or
+// missing it answers without it.
+func (x *Index) Events(ctx context.Context, q store.Query) (store.Page, error) {
+	f, err := store.NewFilter(q)
+	if err != nil {
+		return store.Page{}, err
+	}
+	gs := groups(f)
+	if len(gs) == 0 {
+		return x.o.Store.Events(ctx, q)
+	}
+	budget, cancel := context.WithTimeout(ctx, f.Budget)
+	defer cancel()
+	p, err := x.search(ctx, budget, f, gs)
+	if err != nil && x.indexFault(err) {
+		x.markDamaged(err)
+		return x.o.Store.Events(ctx, q)
+	}
+	return p, err
+}
+
+// walk is one query under way.
+type walk struct {
+	x      *Index
+	f      *store.Filter
+	groups []group
+	lo, hi uint64 // what is left to look at
+	page   store.Page
+	full   bool
+}
+
+func (x *Index) search(ctx, budget context.Context, f *store.Filter, gs []group) (store.Page, error) {
+	newest, err := x.o.Store.NewestEvent(ctx)
+	if err != nil {
+		return store.Page{}, err
+	}
+	w := &walk{x: x, f: f, groups: gs, lo: 1, hi: newest, page: store.Page{Complete: true}}
+	if f.Cursor != 0 {
+		if f.Ascending {
+			w.lo = f.Cursor + 1
+		} else {
+			w.hi = min(newest, f.Cursor-1)
+		}
+	}
+	x.files.RLock()
+	defer x.files.RUnlock()
+	if x.db == nil {
+		return x.o.Store.Scan(ctx, budget, f, 1, newest)
+	}
+	indexed := x.indexed.Load()
+	if f.Ascending {
+		if err := w.segments(ctx, budget, min(indexed, newest)); err != nil {
+			return w.page, err
+		}
+		if !w.full && w.page.Complete && indexed < newest {
+			err = w.scan(ctx, budget, max(w.lo, indexed+1), newest)
+		}
+	} else {
+		if indexed < w.hi {
+			err = w.scan(ctx, budget, indexed+1, w.hi)
+		}
+		if err == nil && !w.full && w.page.Complete {
+			err = w.segments(ctx, budget, min(indexed, newest))
+		}
+	}
+	if err != nil {
+		return w.page, err
+	}
+	if !w.full && w.page.Complete { // the end was reached
+		w.page.More = false
+		w.page.Next = 1
+		if f.Ascending {
+			w.page.Next = max(newest, f.Cursor)
+		}
+	}
+	return w.page, nil
+}
+
+// scan looks at events that are not in the index.
+func (w *walk) scan(ctx, budget context.Context, lo, hi uint64) error {
+	f := *w.f
+	f.Limit -= len(w.page.Events)
+	f.Cursor = 0
+	p, err := w.x.o.Store.Scan(ctx, budget, &f, lo, hi)
+	if err != nil {
+		return err
+	}
+	w.page.Events = append(w.page.Events, p.Events...)
+	w.full = len(w.page.Events) >= w.f.Limit
+	w.page.Next, w.page.More, w.page.Complete = p.Next, p.More, p.Complete
+	if !w.f.Ascending {
+		w.hi = lo - 1
+	}
+	return nil
+}
+
+// segments goes through the index up to id indexed.
+func (w *walk) segments(ctx, budget context.Context, indexed uint64) error {
+	hi := min(w.hi, indexed)
+	var c *litedb.Conn
+	select {
+	case c = <-w.x.db.readers:
+		defer func() { w.x.db.readers <- c }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	timed := w.f.From != 0 || w.f.To != 0
+	for w.lo <= hi {
+		if timed {
+			// Straight to the next block that the time range meets.
+			first, last, found, err := w.x.o.Store.NextBlock(ctx, w.f, w.lo, hi)
+			if err != nil {
+				return err
+			}
+			if !found {
+				break
+			}
+			if w.f.Ascending {
+				w.lo = first
+			} else {
+				hi = last
+			}
+		}
+		seg := hi >> segShift
+		if w.f.Ascending {
+			seg = w.lo >> segShift
+		}
+		first, last := max(w.lo, seg<<segShift), min(hi, seg<<segShift|segMask)
+		if err := w.segment(ctx, budget, c, seg, first, last); err != nil {
+			return err
+		}
+		if w.full || !w.page.Complete {
+			return nil
+		}
+		if w.f.Ascending {
+			w.lo = last + 1
+		} else {
+			hi = first - 1
+		}
+		if budget.Err() != nil && w.lo <= hi {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			w.stop(first, last)
+		}
+		if !w.page.Complete {
+			return nil
+		}
+	}
+	return nil
+}
+
+// stop ends the walk early, after ids first to last.
+func (w *walk) stop(first, last uint64) {
+	w.page.Next, w.page.More, w.page.Complete = first, true, false
+	if w.f.Ascending {
+		w.page.Next = last
+	}
+}
+
+// segment looks at ids first to last of one segment.
+func (w *walk) segment(ctx, budget context.Context, c *litedb.Conn, seg, first, last uint64) error {
+	var found set
+	found.addRange(int(first&segMask), int(last&segMask))
+	if empty, err := w.candidates(ctx, c, &found, seg); err != nil || empty {
+		return err
+	}
+	if (w.f.From != 0 || w.f.To != 0) && found.count() > weakBelow {
+		ranges, err := w.x.o.Store.ZoneMask(ctx, w.f, first, last)
+		if err != nil {
+			return err
+		}
+		var mask set
+		for _, r := range ranges {
+			mask.addRange(int(r[0]&segMask), int(r[1]&segMask))
+		}
+		if found.and(&mask) {
+			return nil
+		}
+	}
+	ids := found.ids(seg, w.f.Ascending)
+	for len(ids) > 0 {
+		n := min(len(ids), lookupBatch)
+		err := w.x.o.Store.Lookup(ctx, w.f, ids[:n], func(ev futago.Event) bool {
+			w.page.Events = append(w.page.Events, ev)
+			w.full = len(w.page.Events) >= w.f.Limit
+			return !w.full
+		})
+		if err != nil {
+			return err
+		}
+		if w.full {
+			w.page.Next, w.page.More = w.page.Events[len(w.page.Events)-1].ID, true
+			return nil
+		}
+		at := ids[n-1]
+		ids = ids[n:]
+		if len(ids) > 0 && budget.Err() != nil {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			w.stop(at, at)
+			return nil
+		}
+	}
+	return nil
+}
+
+// candidates narrows s to the events that meet all groups.
+func (w *walk) candidates(ctx context.Context, c *litedb.Conn, s *set, seg uint64) (empty bool, err error) {
+	for i := range w.groups {
+		g := &w.groups[i]
+		if g.weak && s.count() < weakBelow {
+			continue
+		}
+		var u set
+		for _, sp := range g.spans {
+			if err := w.x.or(ctx, c, &u, seg, sp); err != nil {
+				return false, err
+			}
+		}
+		if s.and(&u) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// or adds the events of a segment with a term in sp to s, wherever the
+// segment is at present.
+func (x *Index) or(ctx context.Context, c *litedb.Conn, s *set, seg uint64, sp span) error {
+	x.mu.RLock()
+	if x.tail.seg == seg {
+		defer x.mu.RUnlock()
+		x.tail.or(s, sp)
+		return nil
+	}
+	x.mu.RUnlock()
+	err := x.db.or(ctx, c, s, seg, sp)
+	if err != nil && !errors.Is(err, ctx.Err()) {
+		return asIndexError(err)
+	}
+	return err
+}
