@@ -1,0 +1,207 @@
+package dedup
+
+import "github.com/futago/futago"
+
+// Judge decides on one copy and counts it. A new event gets the id next. The
+// rule is that of the present settings and is given to a new event; an open
+// event is judged by the rule that it was made under.
+//
+//  1. Paired: the oldest open event (exact) for which this manager has counted
+//     fewer copies than the other, and which the other's copies reached within
+//     PairWithin of this one.
+//  2. Window: the newest open event (window) made less than Window before this
+//     copy, or else less than Window after it.
+//  3. Repeat: the newest open event (exact), if this manager's first copy of it
+//     arrived less than Fold before or after this one.
+//  4. First: none of them; a new event.
+func (j *Judge) Judge(c Copy, rule RuleID, next uint64, s Spill) (Verdict, error) {
+	j.next = max(j.next, next)
+	var spilled []Group
+	if j.reach.has(c.Slot, c.At) {
+		var err error
+		if spilled, err = j.spilledOf(c.Key, s); err != nil {
+			return Verdict{}, err
+		}
+	}
+	if i := j.pairSpilled(spilled, c); i >= 0 {
+		return j.countSpilled(&spilled[i], c, futago.ReasonPaired), nil
+	}
+	l := j.mem.find(c.Key)
+	if l != nil {
+		i, err := j.pair(l, c, s)
+		if err != nil {
+			return Verdict{}, err
+		}
+		if i != none {
+			return j.count(i, c, futago.ReasonPaired), nil
+		}
+		// Clearing away the expired may have taken the list with it.
+		l = j.mem.find(c.Key)
+	}
+	n, err := j.near(l, spilled, c, s)
+	if err != nil {
+		return Verdict{}, err
+	}
+	switch {
+	case n.inMemory != none:
+		return j.count(n.inMemory, c, n.reason), nil
+	case n.inSpill >= 0:
+		return j.countSpilled(&spilled[n.inSpill], c, n.reason), nil
+	}
+	return j.create(c, rule, next, s)
+}
+
+// reaches reports whether the copy arrived within PairWithin of the other
+// manager's copies of the event.
+func (j *Judge) reaches(g *Group, c Copy) bool {
+	r := &j.rules[g.Rule]
+	o := 1 - c.Slot
+	if r.window || !g.lacks(c.Slot) {
+		return false
+	}
+	switch {
+	case c.At < g.First[o]:
+		return apart(c.At, g.First[o]) <= uint64(r.span)
+	case c.At > g.Last[o]:
+		return apart(c.At, g.Last[o]) <= uint64(r.span)
+	default:
+		return true
+	}
+}
+
+// pair looks for rule 1 in memory.
+func (j *Judge) pair(l *list, c Copy, s Spill) (uint32, error) {
+	first := true
+	for i := l.lacking[c.Slot]; i != none; {
+		g := j.mem.group(i)
+		here, newer := i, g.newer
+		i = newer
+		if !g.lacks(c.Slot) {
+			continue
+		}
+		if j.expired(&g.Group) {
+			if err := j.discard(here, s); err != nil {
+				return none, err
+			}
+			continue
+		}
+		if first {
+			l.lacking[c.Slot] = here
+			first = false
+		}
+		if j.reaches(&g.Group, c) {
+			return here, nil
+		}
+	}
+	if first {
+		l.lacking[c.Slot] = none
+	}
+	return none, nil
+}
+
+func (j *Judge) pairSpilled(gs []Group, c Copy) int {
+	for i := range gs {
+		if j.reaches(&gs[i], c) {
+			return i
+		}
+	}
+	return -1
+}
+
+// nearby is what rules 2 and 3 found.
+type nearby struct {
+	inMemory uint32
+	inSpill  int
+	reason   futago.Reason
+}
+
+// near looks for rules 2 and 3, from the newest event to the oldest; those in
+// the spill are older than any in memory.
+func (j *Judge) near(l *list, spilled []Group, c Copy, s Spill) (nearby, error) {
+	nothing := nearby{inMemory: none, inSpill: -1}
+	later, repeat := nothing, nothing
+	exact := false // the newest exact event was seen
+	look := func(g *Group, at nearby) bool {
+		r := &j.rules[g.Rule]
+		switch {
+		case r.window && apart(c.At, g.At) < uint64(r.span):
+			at.reason = futago.ReasonWindow
+			if g.At <= c.At {
+				later = at
+				return true
+			}
+			if later == nothing {
+				later = at
+			}
+		case !r.window && !exact:
+			exact = true
+			if apart(c.At, g.base(c.Slot)) < uint64(r.fold) {
+				at.reason = futago.ReasonRepeat
+				repeat = at
+			}
+		}
+		return false
+	}
+	if l != nil {
+		for i := l.newest; i != none; {
+			g := j.mem.group(i)
+			here := i
+			i = g.older
+			if j.expired(&g.Group) {
+				if err := j.discard(here, s); err != nil {
+					return nothing, err
+				}
+				continue
+			}
+			if look(&g.Group, nearby{inMemory: here, inSpill: -1}) {
+				return later, nil
+			}
+			if exact && l.windows == 0 {
+				break
+			}
+		}
+	}
+	for i := len(spilled) - 1; i >= 0; i-- {
+		if look(&spilled[i], nearby{inMemory: none, inSpill: i}) {
+			return later, nil
+		}
+	}
+	if later != nothing {
+		return later, nil
+	}
+	return repeat, nil
+}
+
+func (j *Judge) count(i uint32, c Copy, why futago.Reason) Verdict {
+	n := j.mem.group(i)
+	n.count(c.Slot, c.At)
+	j.mem.noteLacking(i)
+	j.out = n.Group
+	return Verdict{Reason: why, Group: &j.out}
+}
+
+func (j *Judge) countSpilled(g *Group, c Copy, why futago.Reason) Verdict {
+	g.count(c.Slot, c.At)
+	j.reach.extend(g, &j.rules[g.Rule])
+	j.tighter.extend(g, &j.rules[g.Rule])
+	j.out = *g
+	return Verdict{Reason: why, Group: &j.out}
+}
+
+func (j *Judge) create(c Copy, rule RuleID, id uint64, s Spill) (Verdict, error) {
+	g := Group{ID: id, Key: c.Key, At: c.At, Rule: rule}
+	g.count(c.Slot, c.At)
+	j.next = max(j.next, id+1)
+	i := j.mem.add(&g, false, j.rules[rule].window)
+	if j.unsaved == none {
+		j.unsaved = i
+	}
+	if err := j.sweep(s); err != nil {
+		return Verdict{}, err
+	}
+	if err := j.bound(s); err != nil {
+		return Verdict{}, err
+	}
+	j.out = g
+	return Verdict{New: true, Reason: futago.ReasonFirst, Group: &j.out}, nil
+}
