@@ -58,7 +58,11 @@ func Open(ctx context.Context, cfg Config, stable raft.StableStore) (*Voter, err
 }
 
 func (v *Voter) admit(ctx context.Context, stable raft.StableStore) error {
+	const tries = 3 // the first request of a process is its slowest
 	rec, err := v.reads.do(ctx)
+	for n := 1; n < tries && !v.Admitted() && errors.Is(err, register.ErrUnavailable) && ctx.Err() == nil; n++ {
+		rec, err = v.reads.do(ctx)
+	}
 	if v.Admitted() {
 		if err != nil {
 			v.cfg.Logger.Warn("starting without the register", "error", err)

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -62,7 +63,7 @@ type node struct {
 	events []Event
 	// greet, if set, is called before a greeting of this node is answered by
 	// the other one.
-	greet func()
+	greet atomic.Pointer[func()]
 }
 
 type option func(map[futago.MemberID]*node)
@@ -479,8 +480,8 @@ func (c *cuttable) InstallSnapshot(id raft.ServerID, a raft.ServerAddress, q *ra
 type peerOf struct{ n *node }
 
 func (p peerOf) Exchange(ctx context.Context, q Greeting) (Greeting, error) {
-	if f := p.n.greet; f != nil {
-		f()
+	if f := p.n.greet.Load(); f != nil {
+		(*f)()
 	}
 	s := p.n.c.link.get()
 	if s.cut || s.refuse || s.noGreets {

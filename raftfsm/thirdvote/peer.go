@@ -2,6 +2,7 @@ package thirdvote
 
 import (
 	"context"
+	"time"
 
 	"github.com/futago/futago"
 	"github.com/futago/futago/raftfsm/thirdvote/register"
@@ -16,6 +17,9 @@ type Greeting struct {
 	Identity register.Identity `json:"identity"`
 	// Term is the sender's current Raft term.
 	Term uint64 `json:"term"`
+	// Leading: the sender leads Term, by evidence that is younger than a
+	// heartbeat time-out.
+	Leading bool `json:"leading"`
 	// Mark is the highest version of the register the sender knows (R7).
 	Mark rules.Mark `json:"mark"`
 }
@@ -41,9 +45,9 @@ func (v *Voter) Greet(q Greeting) (Greeting, error) {
 
 // greeting is what this manager says about itself.
 func (v *Voter) greeting() Greeting {
-	g := Greeting{From: v.cfg.Self, Identity: v.cfg.Identity, Mark: v.mark()}
-	if r := v.raft.Load(); r != nil {
-		g.Term = r.CurrentTerm()
+	g := Greeting{From: v.cfg.Self, Identity: v.cfg.Identity, Mark: v.mark(), Term: v.local().Term}
+	if last, ok := v.LastEvidence(); ok && time.Since(last) < v.cfg.HeartbeatTimeout {
+		g.Leading = true
 	}
 	return g
 }

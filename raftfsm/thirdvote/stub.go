@@ -154,6 +154,10 @@ func (v *Voter) vote(term uint64, trial bool) (granted bool, answerTerm uint64) 
 func (v *Voter) voteOnce(term uint64, trial bool) (rep rules.VoteReply, ok bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), v.cfg.ReadTimeout+v.cfg.WriteTimeout)
 	defer cancel()
+	var peer *flight[Greeting]
+	if trial && v.cfg.Peer != nil {
+		peer = v.greetings.want(0)
+	}
 	rec, err := v.reads.do(ctx)
 	if err != nil {
 		return rules.VoteReply{Term: term, Reason: rules.ReasonUnreadable}, true
@@ -163,6 +167,9 @@ func (v *Voter) voteOnce(term uint64, trial bool) (rep rules.VoteReply, ok bool)
 	switch {
 	case trial:
 		rep.Granted = rep.Granted || rep.Write
+		if rep.Granted && v.peerLeads(peer, term) {
+			return rules.VoteReply{Term: term, Reason: rules.ReasonPeerLeads}, true
+		}
 		return rep, true
 	case !rep.Write:
 		if !rep.Granted {
@@ -189,6 +196,26 @@ func (v *Voter) voteOnce(term uint64, trial bool) (rep rules.VoteReply, ok bool)
 	default:
 		v.cfg.Logger.Warn("w's vote was not answered", "term", term, "error", err)
 		return rules.VoteReply{Term: term, Reason: rules.ReasonNotAnswered}, true
+	}
+}
+
+// peerLeads reports whether the peer says that it leads, and has evidence for
+// it. Any other third voter refuses a pre-vote while it hears from a leader; w
+// hears nothing, so without this question a manager that was frozen for a moment
+// would win an election against a leader in good health. A peer that is gone
+// costs a tenth of a heartbeat time-out here.
+func (v *Voter) peerLeads(f *flight[Greeting], term uint64) bool {
+	if f == nil {
+		return false
+	}
+	t := time.NewTimer(v.cfg.HeartbeatTimeout / 10)
+	defer t.Stop()
+	select {
+	case <-f.done:
+		// A trial is for the term after the candidate's.
+		return f.err == nil && f.val.Leading && f.val.Term+1 >= term
+	case <-t.C:
+		return false
 	}
 }
 

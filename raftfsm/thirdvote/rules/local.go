@@ -78,6 +78,7 @@ const (
 	ReasonNoHolder      Reason = "not among the holders"
 	ReasonOtherIdentity Reason = "recorded with another data directory"
 	ReasonAlreadyMine   Reason = "voted for in this term already"
+	ReasonPeerLeads     Reason = "the peer leads"
 
 	ReasonEvidence   Reason = "register read"
 	ReasonNoEvidence Reason = "no register read yet"
