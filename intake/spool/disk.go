@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 
 	"github.com/futago/futago"
 )
@@ -89,8 +90,8 @@ func (s *Spool) readDisk(t *taker, from uint64) error {
 func (s *Spool) segmentAt(pos uint64) (g *segment, size int64, next uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for i := len(s.segments) - 1; i >= 0; i-- {
-		if g := s.segments[i]; g.first <= pos || i == 0 {
+	for i, g := range slices.Backward(s.segments) {
+		if g.first <= pos || i == 0 {
 			if i+1 < len(s.segments) {
 				next = s.segments[i+1].first
 			}

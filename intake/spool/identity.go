@@ -29,10 +29,7 @@ type epochs []epoch
 
 // at returns the epoch of a position and its last position (0: no end yet).
 func (es epochs) at(pos uint64) (e epoch, end uint64) {
-	i := sort.Search(len(es), func(i int) bool { return es[i].Base >= pos }) - 1
-	if i < 0 {
-		i = 0
-	}
+	i := max(sort.Search(len(es), func(i int) bool { return es[i].Base >= pos })-1, 0)
 	if i+1 < len(es) {
 		end = es[i+1].Base
 	}

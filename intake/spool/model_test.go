@@ -17,7 +17,7 @@ import (
 // and new identities.
 func TestModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		dir, err := os.MkdirTemp("/dev/shm", "spool-model-")
+		dir, err := os.MkdirTemp("/dev/shm", "spool-model-") //nolint:usetesting // one for each case
 		if err != nil {
 			t.Skip(err)
 		}
