@@ -215,6 +215,10 @@ func (r *Receiver) await(ctx context.Context, inf *inform) bool {
 		if err == nil {
 			return true
 		}
+		if futago.CodeOf(err) == futago.CodeCorrupt {
+			r.table.remove(inf) // the record is lost: its repetition is recorded anew
+			return false
+		}
 		r.table.mu.Lock()
 		seen := inf.at.After(at)
 		r.table.mu.Unlock()

@@ -315,8 +315,10 @@ func TestReceiver_V3(t *testing.T) {
 		// Out of the window: an authenticated report, and no record.
 		time.Sleep(time.Hour)
 		for _, c := range []struct{ boots, seconds uint32 }{
-			{0, 0}, {b.engine.Boots() - 1, b.engine.Time()},
-			{b.engine.Boots(), b.engine.Time() + timeWindow + 1}, {b.engine.Boots(), b.engine.Time() - timeWindow - 1},
+			{0, 0},
+			{b.engine.Boots() - 1, b.engine.Time()},
+			{b.engine.Boots(), b.engine.Time() + timeWindow + 1},
+			{b.engine.Boots(), b.engine.Time() - timeWindow - 1},
 		} {
 			b.send(informV3(t, u, id, b.engine.ID(), c.boots, c.seconds))
 			answers := b.answers()
