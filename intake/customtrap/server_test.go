@@ -21,6 +21,12 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/futago/futago"
+	"github.com/futago/futago/intake/spool"
+)
+
+var (
+	_ Producer = (*spool.Producer)(nil)
+	_ Commits  = (*spool.Spool)(nil)
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -242,7 +248,7 @@ func TestServer_Refuses(t *testing.T) {
 	sum := sha256.Sum256([]byte("right-token"))
 	other := sha256.Sum256([]byte("other-token"))
 	settings := &futago.IntakeSettings{CustomTrapTokens: []string{
-		"rubbish", hex.EncodeToString(other[:]), strings.ToUpper(hex.EncodeToString(sum[:])),
+		"rubbish", strings.ToUpper(hex.EncodeToString(sum[:])), hex.EncodeToString(other[:]),
 	}}
 	auth := func(v string) func(*http.Request) { return func(r *http.Request) { r.Header.Set("Authorization", v) } }
 	good := auth("Bearer right-token")

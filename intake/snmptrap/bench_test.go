@@ -1,11 +1,14 @@
 package snmptrap
 
 import (
+	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/gosnmp/gosnmp"
 
 	"github.com/futago/futago"
+	"github.com/futago/futago/intake/udp"
 )
 
 func benchDecode(b *testing.B, raw []byte) {
@@ -61,6 +64,52 @@ func BenchmarkGosnmp(b *testing.B) {
 			for b.Loop() {
 				if _, err := c.g.UnmarshalTrap(append([]byte(nil), c.raw...), true); err != nil {
 					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// discardSpool costs nothing.
+type discardSpool struct{ seq uint64 }
+
+func (s *discardSpool) Append(recs []futago.Received) (uint64, error) {
+	for i := range recs {
+		s.seq++
+		recs[i].Seq = s.seq
+	}
+	return s.seq, nil
+}
+
+func (*discardSpool) Idle(time.Time) {}
+
+// BenchmarkReceiver is what the receiving goroutine does with one datagram
+// between the kernel and the spool.
+func BenchmarkReceiver(b *testing.B) {
+	engine := testEngine(b)
+	settings := &futago.IntakeSettings{SNMPUsers: testUsers}
+	for _, c := range []struct {
+		name string
+		raw  []byte
+	}{
+		{"v2c trap", v2Packet(b, gosnmp.SNMPv2Trap, 1, 10, "1.3.6.1.6.3.1.1.5.3", benchVarbinds...)},
+		{"v3 trap", v3Packet(b, testUsers[9], gosnmp.SNMPv2Trap, peerEngine, benchVarbinds...)},
+		{"v2c inform", v2Packet(b, gosnmp.InformRequest, 1, 10, "1.3.6.1.6.3.1.1.5.3", benchVarbinds...)},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			r := NewReceiver(Config{
+				Producer: &discardSpool{}, Decoder: New(Options{}), Engine: engine, MaxWaiting: 1,
+				Settings: func() *futago.IntakeSettings { return settings },
+			})
+			ds := make([]udp.Datagram, 256)
+			b.ReportAllocs()
+			for n := 0; b.Loop(); n++ {
+				// Another sender each time, so that an inform is no retransmission.
+				ds[n%256] = udp.Datagram{Data: c.raw, Source: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(n >> 16), byte(n >> 8), byte(n)}), 162)}
+				if n%256 == 255 {
+					if err := r.handle(ds); err != nil {
+						b.Fatal(err)
+					}
 				}
 			}
 		})

@@ -17,7 +17,14 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/futago/futago"
+	"github.com/futago/futago/intake/spool"
 	"github.com/futago/futago/intake/udp"
+)
+
+var (
+	_ Producer = (*spool.Producer)(nil)
+	_ Commits  = (*spool.Spool)(nil)
+	_ Socket   = (*udp.Conn)(nil)
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -30,6 +37,7 @@ type memSpool struct {
 	change chan struct{}
 	auto   bool // commit at once
 	room   int  // how many records fit; 0: any number
+	lost   bool // records turn out to be damaged
 }
 
 func newMemSpool(auto bool) *memSpool { return &memSpool{change: make(chan struct{}), auto: auto} }
@@ -86,7 +94,11 @@ func (s *memSpool) until(ctx context.Context, ok func() bool) error {
 }
 
 func (s *memSpool) WaitAcked(ctx context.Context, seq uint64) error {
-	return s.until(ctx, func() bool { return s.acked >= seq })
+	err := s.until(ctx, func() bool { return s.acked >= seq || s.lost })
+	if err == nil && s.lost {
+		err = futago.Errorf(futago.CodeCorrupt, "record %d is damaged", seq)
+	}
+	return err
 }
 
 // waitRecords returns the records once there are n, failing the test when

@@ -243,6 +243,46 @@ func TestReceiver_SpoolFull(t *testing.T) {
 	})
 }
 
+// An inform whose record got lost in the spool is recorded anew.
+func TestReceiver_RecordLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, 0)
+		defer b.stop()
+		b.spool.lost = true
+		b.send(informV2(t, 1))
+		b.wantStatus(func(s *Status) { s.Recorded, s.Informs, s.Unanswered = 1, 1, 1 })
+		b.spool.lost = false
+		b.send(informV2(t, 1))
+		b.wantStatus(func(s *Status) { s.Recorded, s.Informs, s.Unanswered, s.Waiting = 2, 2, 1, 1 })
+		b.spool.ack(2)
+		if n := len(b.answers()); n != 1 {
+			t.Errorf("%d answers", n)
+		}
+	})
+}
+
+// A stopping receiver answers what is committed within its grace, and leaves
+// the rest to repetition.
+func TestReceiver_Stop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, 0)
+		b.send(informV2(t, 1), informV2(t, 2))
+		go func() {
+			time.Sleep(stopGrace / 2)
+			b.spool.ack(1)
+		}()
+		start := time.Now()
+		b.stop()
+		if waited := time.Since(start); waited != stopGrace {
+			t.Errorf("stopped after %s", waited)
+		}
+		if n := len(b.answers()); n != 1 {
+			t.Errorf("%d answers", n)
+		}
+		b.wantStatus(func(s *Status) { s.Recorded, s.Informs, s.Answered, s.Unanswered = 2, 2, 1, 1 })
+	})
+}
+
 // reported returns the fault that a report names.
 func reported(t *testing.T, b []byte) (f fault, m message) {
 	t.Helper()
