@@ -159,10 +159,11 @@ func (j *Judge) Rule(r futago.DedupRule) RuleID {
 	if id, ok := j.ruleIDs[r]; ok {
 		return id
 	}
-	x := rule{window: r.Mode == futago.ModeWindow, span: int64(r.PairWithin.D()), fold: int64(r.Fold.D()), asConfigured: r}
+	x := rule{window: r.Mode == futago.ModeWindow, span: int64(r.PairWithin.D()), fold: max(int64(r.Fold.D()), 0), asConfigured: r}
 	if x.window {
 		x.span = int64(r.Window.D())
 	}
+	x.span = max(x.span, 0)
 	id := RuleID(len(j.rules))
 	j.rules = append(j.rules, x)
 	j.ruleIDs[r] = id

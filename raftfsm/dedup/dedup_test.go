@@ -118,6 +118,11 @@ func TestJudge_Model(t *testing.T) {
 				c := Copy{Key: futago.Key{byte(rapid.IntRange(0, 3).Draw(t, "key"))}, Slot: slot, At: now[slot]}
 				want, why := mod.judge(c, rule(c.Key), next)
 				for name, r := range rigs {
+					if why == futago.ReasonFirst && rapid.Bool().Draw(t, "match") {
+						if v, known, err := r.j.Match(c, next, r.s); known || err != nil {
+							t.Fatalf("limit %s: matched event %d, %v", name, v.Group.ID, err)
+						}
+					}
 					v := r.judge(t, c, rule(c.Key), next)
 					got := *v.Group
 					got.Rule = 0

@@ -15,40 +15,50 @@ import "github.com/futago/futago"
 //     arrived less than Fold before or after this one.
 //  4. First: none of them; a new event.
 func (j *Judge) Judge(c Copy, rule RuleID, next uint64, s Spill) (Verdict, error) {
+	v, known, err := j.Match(c, next, s)
+	if known || err != nil {
+		return v, err
+	}
+	return j.create(c, rule, next, s)
+}
+
+// Match is Judge for a copy that must not make a new event: where Judge would
+// make one, Match counts nothing and returns false.
+func (j *Judge) Match(c Copy, next uint64, s Spill) (Verdict, bool, error) {
 	j.next = max(j.next, next)
 	var spilled []Group
 	if j.reach.has(c.Slot, c.At) {
 		var err error
 		if spilled, err = j.spilledOf(c.Key, s); err != nil {
-			return Verdict{}, err
+			return Verdict{}, false, err
 		}
 	}
 	if i := j.pairSpilled(spilled, c); i >= 0 {
-		return j.countSpilled(&spilled[i], c, futago.ReasonPaired), nil
+		return j.countSpilled(&spilled[i], c, futago.ReasonPaired), true, nil
 	}
 	l := j.mem.find(c.Key)
 	if l != nil {
 		i, err := j.pair(l, c, s)
 		if err != nil {
-			return Verdict{}, err
+			return Verdict{}, false, err
 		}
 		if i != none {
-			return j.count(i, c, futago.ReasonPaired), nil
+			return j.count(i, c, futago.ReasonPaired), true, nil
 		}
 		// Clearing away the expired may have taken the list with it.
 		l = j.mem.find(c.Key)
 	}
 	n, err := j.near(l, spilled, c, s)
-	if err != nil {
-		return Verdict{}, err
-	}
 	switch {
+	case err != nil:
+		return Verdict{}, false, err
 	case n.inMemory != none:
-		return j.count(n.inMemory, c, n.reason), nil
+		return j.count(n.inMemory, c, n.reason), true, nil
 	case n.inSpill >= 0:
-		return j.countSpilled(&spilled[n.inSpill], c, n.reason), nil
+		return j.countSpilled(&spilled[n.inSpill], c, n.reason), true, nil
+	default:
+		return Verdict{}, false, nil
 	}
-	return j.create(c, rule, next, s)
 }
 
 // reaches reports whether the copy arrived within PairWithin of the other
