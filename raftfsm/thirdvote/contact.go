@@ -78,6 +78,28 @@ func (v *Voter) sentOwn(term uint64, entries []*raft.Log) {
 	}
 }
 
+// asked notes the entry before those of a request to w.
+func (v *Voter) asked(term, prev uint64) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.askedTerm, v.askedPrev = term, prev
+}
+
+// LogNeeded returns the oldest log index that the next request to w needs, 0 if
+// this manager does not lead. W keeps up with the log, except while the register
+// is away: then it is stuck where it was. A leader that compacts its log beyond
+// this index has to open a snapshot for w as soon as the register is back, only
+// for the stub to throw it away.
+func (v *Voter) LogNeeded() uint64 {
+	l := v.local()
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if !l.Leads(v.askedTerm) {
+		return 0
+	}
+	return v.askedPrev
+}
+
 // ownCommitted reports whether an entry of term, led by this node, is within
 // commit.
 func (v *Voter) ownCommitted(term, commit uint64) bool {

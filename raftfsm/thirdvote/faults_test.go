@@ -52,6 +52,9 @@ func TestCluster_RegisterAway_BothServe_OneStops(t *testing.T) {
 	if c.leader() != l || l.raft.CurrentTerm() != term {
 		t.Fatal("the leadership did not survive the register")
 	}
+	if need := l.voter.LogNeeded(); need == 0 || need >= l.raft.LastIndex() {
+		t.Errorf("w, which is stuck, needs the log from %d of %d", need, l.raft.LastIndex())
+	}
 	if l.voter.Status().Reachable {
 		t.Error("status calls the register reachable")
 	}

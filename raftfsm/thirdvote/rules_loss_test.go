@@ -304,7 +304,7 @@ func TestRule_R4_OneVotePerTerm(t *testing.T) {
 			if err != nil {
 				c.t.Fatal(err)
 			}
-			defer r.Shutdown().Error()
+			defer func() { _ = r.Shutdown().Error() }()
 			v.Bind(r)
 			n.voter = v
 		}

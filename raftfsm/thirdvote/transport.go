@@ -79,6 +79,9 @@ func (t *Transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, a
 		t.v.peerTook(start, args.Term, resp.Term, max(q.index, args.PrevLogEntry), resp.Success)
 		return nil
 	}
+	if q.kind == rules.Append {
+		t.v.asked(args.Term, args.PrevLogEntry)
+	}
 	rep, err := t.v.answer(q)
 	if err != nil {
 		return err

@@ -57,6 +57,9 @@ type Voter struct {
 	ownTerm uint64 // the leadership in which ownIndex was sent
 	// ownIndex is the first entry of ownTerm.
 	ownIndex uint64
+	// askedPrev is the entry before those of the last request to w in the
+	// leadership of askedTerm.
+	askedTerm, askedPrev uint64
 
 	lastErr error
 	count   Counters
