@@ -33,9 +33,31 @@ func Check(ctx context.Context, path string) (err error) {
 		if err != nil {
 			return err
 		}
-		_, _, err = digest(ctx, c)
-		return err
+		if _, _, err = digest(ctx, c); err != nil {
+			return err
+		}
+		return checkDerived(ctx, c)
 	})
+}
+
+// checkDerived compares what is derived from the events with them.
+func checkDerived(ctx context.Context, c *litedb.Conn) error {
+	const missing = `
+		SELECT 'block', block FROM (
+			SELECT id >> 11 AS block, min(at) AS lo, max(at) AS hi FROM events GROUP BY id >> 11
+		) AS e WHERE NOT EXISTS (
+			SELECT 1 FROM zones AS z WHERE z.block = e.block AND z.lo <= e.lo AND z.hi >= e.hi)
+		UNION ALL
+		SELECT 'block', z.block FROM zones AS z, events AS e
+		WHERE e.id BETWEEN z.block << 11 AND (z.block + 1 << 11) - 1
+		  AND (z.kinds & (1 << e.kind) = 0 OR z.severities & (1 << e.severity) = 0)
+		UNION ALL
+		SELECT 'open group', d.id FROM dedup_open AS d
+		WHERE NOT EXISTS (SELECT 1 FROM events AS e WHERE e.id = d.id AND e.key = d.key)
+		LIMIT 1`
+	return c.Query(ctx, func(r litedb.Row) error {
+		return litedb.Corrupt(c.Path(), "%s is damaged: %s %d does not agree with the events", c.Path(), r.Text(0), r.Int(1))
+	}, missing)
 }
 
 // Check is the function [Check] on this database.

@@ -83,18 +83,19 @@ func (tx *Tx) DeleteSpoolMark(member futago.MemberID, spool command.ID) error {
 // Proposal returns the result stored for a proposal and whether there is one.
 func (tx *Tx) Proposal(id command.ID) (result []byte, found bool, err error) {
 	found, err = tx.c.One(context.Background(), func(r litedb.Row) error {
-		result = r.Bytes(0)
+		if result = r.Bytes(0); docSum("proposal", string(id[:]), result) != r.Int(1) {
+			return litedb.Corrupt(tx.c.Path(), "the result of proposal %x in %s fails its checksum", id, tx.c.Path())
+		}
 		return nil
-	}, "SELECT result FROM proposals WHERE id = ?", id[:])
+	}, "SELECT result, sum FROM proposals WHERE id = ?", id[:])
 	return result, found, err
 }
 
-// PutProposal stores the result of a proposal made at a log time.
+// PutProposal stores the result, which must not be empty, of a proposal made
+// at a log time.
 func (tx *Tx) PutProposal(id command.ID, at int64, result []byte) error {
-	if len(result) == 0 {
-		result = []byte{'{', '}'}
-	}
-	_, err := tx.c.Exec("INSERT OR REPLACE INTO proposals (id, at, result) VALUES (?, ?, ?)", id[:], at, result)
+	_, err := tx.c.Exec("INSERT OR REPLACE INTO proposals (id, at, result, sum) VALUES (?, ?, ?, ?)",
+		id[:], at, result, docSum("proposal", string(id[:]), result))
 	return err
 }
 

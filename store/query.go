@@ -15,86 +15,92 @@ import (
 	"github.com/futago/futago/store/text"
 )
 
-// Limits of a page.
-const (
-	DefaultLimit = 100
-	MaxLimit     = 1000
-)
+// defaultLimit is the size of a page that names none.
+const defaultLimit = 100
 
-// Query selects events. The zero value asks for the newest page of all.
-type Query struct {
-	// From and To bound the arrival, nanoseconds since 1970: From ≤ at < To.
-	// 0 leaves a side open.
-	From, To int64
-	// Kinds selects by kind; empty means all.
-	Kinds []futago.Kind
-	// MaxSeverity selects events at least as severe: numerically at most this.
-	MaxSeverity *futago.Severity
-	// Source selects senders in a prefix; the zero prefix means all.
-	Source netip.Prefix
-	// Host selects by the name that the message gives its sender; case does
-	// not matter.
-	Host string
-	// Text is what an operator typed, see package text.
-	Text string
-	// Cursor is Page.Next of the page before; 0 begins at the newest event,
-	// or at the oldest one when Ascending.
-	Cursor    uint64
-	Ascending bool
-	// Limit is 1 to MaxLimit, 0 for DefaultLimit.
-	Limit int
-	// Budget ends the search early; 0 for DefaultBudget.
-	Budget time.Duration
-}
-
-// DefaultBudget is how long a page may take when the query names no budget.
+// DefaultBudget is how long a page may take when Options name no budget.
 const DefaultBudget = 2 * time.Second
 
-// Page is one page of a query's result.
+// Page is part of a query's result, as a walk over some range of ids found it.
 type Page struct {
 	Events []futago.Event
-	// Next is the cursor of the following page, also when Events is empty.
+	// Next is the last id that was looked at or passed over.
 	Next uint64
-	// More says that events beyond Next exist which may match. An ascending
-	// query without More has caught up; Next then continues with what comes.
+	// More says that ids beyond Next were not looked at.
 	More bool
 	// Complete is false when the budget ran out before the page was full.
 	Complete bool
 }
 
-// Filter is a validated query. Package search shares it.
-type Filter struct {
-	Query
-	Text   text.Query
-	where  string
-	args   []any
-	match  *text.Matcher
-	decode bool // the trap has to be looked at
+// EventPage turns the result of a walk over the whole history into that of a query.
+func (p *Page) EventPage() futago.EventPage {
+	out := futago.EventPage{Events: p.Events, Complete: p.Complete}
+	if p.More {
+		out.Next = p.Next
+	}
+	if out.Events == nil {
+		out.Events = []futago.Event{} // an empty list in JSON
+	}
+	return out
 }
 
-// NewFilter validates q. Errors have CodeInvalid.
-func NewFilter(q Query) (*Filter, error) {
-	f := &Filter{Query: q}
+// Filter is a validated query. Package search shares it.
+type Filter struct {
+	Kinds       []futago.Kind
+	MaxSeverity *futago.Severity
+	Source      netip.Prefix
+	Host        string // lower case
+	Text        text.Query
+	// Timed says that the query limits the arrival.
+	Timed     bool
+	Ascending bool
+	Limit     int
+	// Lo and Hi are the ids that the cursors leave, both included.
+	Lo, Hi uint64
+
+	from, to int64 // both included
+	where    string
+	args     []any
+	match    *text.Matcher
+	decode   bool // the trap has to be looked at
+}
+
+// NewFilter validates q. Errors have CodeInvalid. A Filter is for one goroutine.
+func NewFilter(q futago.EventQuery) (*Filter, error) {
+	f := &Filter{
+		Kinds: q.Kinds, MaxSeverity: q.MaxSeverity, Source: q.Source, Ascending: q.Ascending, Limit: q.Limit,
+		Timed: !q.From.IsZero() || !q.To.IsZero(), Lo: q.After + 1, Hi: math.MaxInt64,
+		from: math.MinInt64, to: math.MaxInt64,
+	}
 	switch {
 	case q.Limit == 0:
-		f.Limit = DefaultLimit
-	case q.Limit < 0 || q.Limit > MaxLimit:
+		f.Limit = defaultLimit
+	case q.Limit < 0 || q.Limit > futago.MaxPage:
 		return nil, futago.Errorf(futago.CodeInvalid, "limit %d is out of range", q.Limit).
-			WithAction("use 1 to %d", MaxLimit)
+			WithAction("use 1 to %d", futago.MaxPage)
 	}
-	if f.Budget <= 0 {
-		f.Budget = DefaultBudget
+	if q.After >= math.MaxInt64 {
+		f.Lo = math.MaxInt64
+	}
+	if q.Before != 0 {
+		f.Hi = min(q.Before-1, math.MaxInt64)
+	}
+	if !q.From.IsZero() {
+		f.from = nanoseconds(q.From)
+	}
+	if !q.To.IsZero() {
+		f.to = nanoseconds(q.To)
+		if f.to > math.MinInt64 {
+			f.to--
+		}
 	}
 	var w strings.Builder
 	add := func(cond string, args ...any) {
 		w.WriteString(" AND " + cond)
 		f.args = append(f.args, args...)
 	}
-	if q.From != 0 {
-		add("at >= ?", q.From)
-	}
-	if q.To != 0 {
-		add("at < ?", q.To)
+	if f.Timed {
+		add("at BETWEEN ? AND ?", f.from, f.to)
 	}
 	if len(q.Kinds) > 0 {
 		add("(1 << kind) & ? <> 0", f.kindBits())
@@ -150,15 +156,15 @@ func (f *Filter) severityBits() int64 {
 	return bit(uint8(*f.MaxSeverity))<<1 - 1
 }
 
-func (f *Filter) timeRange() (lo, hi int64) {
-	lo, hi = math.MinInt64, math.MaxInt64
-	if f.From != 0 {
-		lo = f.From
+// nanoseconds is t.UnixNano, bounded where that has no result.
+func nanoseconds(t time.Time) int64 {
+	switch y := t.Year(); {
+	case y < 1678:
+		return math.MinInt64
+	case y > 2261:
+		return math.MaxInt64
 	}
-	if f.To != 0 {
-		hi = f.To - 1
-	}
-	return lo, hi
+	return t.UnixNano()
 }
 
 // accept decides what SQL cannot.
@@ -181,41 +187,31 @@ func (f *Filter) event(path string, r litedb.Row) (ev futago.Event, ok bool, err
 // Events returns a page by walking the history from the cursor on, skipping
 // blocks by the zone map. Filters on text, host and source look at every row
 // that the others leave; package search is for these.
-func (s *Store) Events(ctx context.Context, q Query) (Page, error) {
+func (s *Store) Events(ctx context.Context, q futago.EventQuery) (futago.EventPage, error) {
 	f, err := NewFilter(q)
 	if err != nil {
-		return Page{}, err
+		return futago.EventPage{}, err
 	}
-	budget, cancel := context.WithTimeout(ctx, f.Budget)
+	budget, cancel := context.WithTimeout(ctx, s.o.Budget)
 	defer cancel()
-	var p Page
-	err = s.read(ctx, func(ctx context.Context, c *litedb.Conn) error {
-		p, err = f.scan(ctx, budget, c, 1, math.MaxInt64)
-		return err
-	})
-	return p, err
+	p, err := s.Scan(ctx, budget, f, 1, math.MaxInt64)
+	if err != nil {
+		return futago.EventPage{}, err
+	}
+	return p.EventPage(), nil
 }
 
-// Scan is Events for ids lo to hi alone, both included. The cursor must be 0
-// or within. budget ends the search early, ctx fails it.
+// Scan walks over ids lo to hi, both included, as far as the filter's cursors
+// leave them. budget ends the walk early, ctx fails it.
 func (s *Store) Scan(ctx, budget context.Context, f *Filter, lo, hi uint64) (p Page, err error) {
 	err = s.read(ctx, func(ctx context.Context, c *litedb.Conn) error {
-		p, err = f.scan(ctx, budget, c, lo, hi)
+		p, err = f.scan(ctx, budget, c, max(lo, f.Lo), min(hi, f.Hi))
 		return err
 	})
 	return p, err
 }
 
-// scan walks lo to hi. Afterwards p.Next is the last id that was looked at, in
-// the direction of the walk, or passed over by the zone map.
 func (f *Filter) scan(ctx, budget context.Context, c *litedb.Conn, lo, hi uint64) (Page, error) {
-	if f.Cursor != 0 {
-		if f.Ascending {
-			lo = max(lo, f.Cursor+1)
-		} else {
-			hi = min(hi, f.Cursor-1)
-		}
-	}
 	// What is committed later is not looked at, so that Next is true.
 	newest, err := newestEvent(ctx, c)
 	if err != nil {
@@ -224,13 +220,7 @@ func (f *Filter) scan(ctx, budget context.Context, c *litedb.Conn, lo, hi uint64
 	hi = min(hi, newest)
 	p := Page{Next: lo, Complete: true}
 	if f.Ascending {
-		p.Next = max(hi, f.Cursor)
-	}
-	if lo > hi {
-		if !f.Ascending {
-			p.Next = f.Cursor
-		}
-		return p, nil
+		p.Next = hi
 	}
 	// The walk is cut into blocks. Within one, SQL filters and bounds; between
 	// two, the budget is looked at.
@@ -270,7 +260,6 @@ func (f *Filter) scan(ctx, budget context.Context, c *litedb.Conn, lo, hi uint64
 // nextZone finds the next block in the direction of the walk in which the
 // filter can find anything.
 func (f *Filter) nextZone(ctx context.Context, c *litedb.Conn, lo, hi uint64) (block int64, found bool, err error) {
-	from, to := f.timeRange()
 	order := "DESC"
 	if f.Ascending {
 		order = "ASC"
@@ -278,7 +267,7 @@ func (f *Filter) nextZone(ctx context.Context, c *litedb.Conn, lo, hi uint64) (b
 	found, err = c.One(ctx, func(r litedb.Row) error { block = r.Int(0); return nil },
 		`SELECT block FROM zones WHERE block BETWEEN ? AND ? AND hi >= ? AND lo <= ?
 		 AND kinds & ? <> 0 AND severities & ? <> 0 ORDER BY block `+order+` LIMIT 1`,
-		lo>>zoneShift, hi>>zoneShift, from, to, f.kindBits(), f.severityBits())
+		lo>>zoneShift, hi>>zoneShift, f.from, f.to, f.kindBits(), f.severityBits())
 	return block, found, err
 }
 
@@ -360,7 +349,6 @@ func (s *Store) NextBlock(ctx context.Context, f *Filter, lo, hi uint64) (first,
 // ZoneMask returns which blocks of ids lo to hi can hold events that the
 // filter's time range, kinds and severities admit, as ranges of ids.
 func (s *Store) ZoneMask(ctx context.Context, f *Filter, lo, hi uint64) (ranges [][2]uint64, err error) {
-	from, to := f.timeRange()
 	err = s.read(ctx, func(ctx context.Context, c *litedb.Conn) error {
 		return c.Query(ctx, func(r litedb.Row) error {
 			b := uint64(r.Int(0)) << zoneShift
@@ -368,7 +356,7 @@ func (s *Store) ZoneMask(ctx context.Context, f *Filter, lo, hi uint64) (ranges 
 			return nil
 		}, `SELECT block FROM zones WHERE block BETWEEN ? AND ? AND hi >= ? AND lo <= ?
 			AND kinds & ? <> 0 AND severities & ? <> 0 ORDER BY block`,
-			lo>>zoneShift, hi>>zoneShift, from, to, f.kindBits(), f.severityBits())
+			lo>>zoneShift, hi>>zoneShift, f.from, f.to, f.kindBits(), f.severityBits())
 	})
 	return ranges, err
 }

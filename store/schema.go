@@ -4,6 +4,7 @@ import (
 	"context"
 	"embed"
 	"fmt"
+	"hash/crc32"
 	"path"
 	"strconv"
 
@@ -43,19 +44,61 @@ func migrate(ctx context.Context, c *litedb.Conn, version int, product string) e
 		if err != nil {
 			return fmt.Errorf("schema step %d: %w", v, err)
 		}
-		// SQLite keeps both numbers in the file header, inside the transaction.
-		script := "BEGIN IMMEDIATE;\n" + string(sql) +
-			"\nPRAGMA application_id=" + strconv.Itoa(applicationID) +
-			";\nPRAGMA user_version=" + strconv.Itoa(v) + ";\nCOMMIT;"
-		if err := c.Script(script); err != nil {
-			_ = c.Script("ROLLBACK") // there is none when BEGIN failed
+		if err := step(ctx, c, v, string(sql), product); err != nil {
+			_, _ = c.Exec("ROLLBACK") // there is none when BEGIN failed
 			return fmt.Errorf("schema step %d: %w", v, err)
 		}
 	}
-	if have < version && product != "" {
-		return setMeta(c, "written_by", product)
+	return checkSchema(ctx, c)
+}
+
+// step does one step in one transaction. SQLite keeps both numbers in the file
+// header, which is part of it.
+func step(ctx context.Context, c *litedb.Conn, v int, sql, product string) error {
+	if _, err := c.Exec("BEGIN IMMEDIATE"); err != nil {
+		return err
 	}
-	return nil
+	if err := c.Script(sql + "\nPRAGMA application_id=" + strconv.Itoa(applicationID) +
+		";\nPRAGMA user_version=" + strconv.Itoa(v) + ";"); err != nil {
+		return err
+	}
+	sum, err := schemaSum(ctx, c)
+	if err != nil {
+		return err
+	}
+	if err := setMeta(c, "schema_sum", sum); err != nil {
+		return err
+	}
+	if product != "" {
+		if err := setMeta(c, "written_by", product); err != nil {
+			return err
+		}
+	}
+	_, err = c.Exec("COMMIT")
+	return err
+}
+
+// checkSchema compares the table definitions with their sum: SQLite takes them
+// from text in the file, and damage there shows as errors of all kinds.
+func checkSchema(ctx context.Context, c *litedb.Conn) error {
+	have, err := schemaSum(ctx, c)
+	if err != nil {
+		return err
+	}
+	want, err := getMeta(ctx, c, "schema_sum")
+	if futago.CodeOf(err) == futago.CodeInternal || err == nil && have != want {
+		return litedb.Corrupt(c.Path(), "the table definitions in %s are damaged", c.Path()).Wrap(err)
+	}
+	return err
+}
+
+func schemaSum(ctx context.Context, c *litedb.Conn) (string, error) {
+	h := crc32.New(castagnoli)
+	err := c.Query(ctx, func(r litedb.Row) error {
+		_, err := fmt.Fprintf(h, "%s\x00%s\x00%s\x00%s\x00", r.Text(0), r.Text(1), r.Text(2), r.Text(3))
+		return err
+	}, "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY rowid")
+	return fmt.Sprintf("%08x", h.Sum32()), err
 }
 
 // newerSchema names the version that can read the database. Table meta must

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/futago/futago"
 	"github.com/futago/futago/store/internal/litedb"
@@ -24,6 +25,9 @@ type Options struct {
 	// Version of the product, kept in the database for the message that an
 	// older program shows when it meets it.
 	Version string
+	// Budget is how long a page of events may take before it comes back
+	// incomplete, default DefaultBudget.
+	Budget time.Duration
 	// Readers is the number of read connections, default 4.
 	Readers int
 	Logger  *slog.Logger
@@ -80,6 +84,9 @@ var (
 func Open(ctx context.Context, o Options) (*Store, error) {
 	if o.Readers <= 0 {
 		o.Readers = 4
+	}
+	if o.Budget <= 0 {
+		o.Budget = DefaultBudget
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

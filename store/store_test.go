@@ -23,7 +23,7 @@ const base = int64(1_763_800_000_000_000_000)
 
 func open(t testing.TB, dir string) *Store {
 	t.Helper()
-	s, err := Open(t.Context(), Options{Path: filepath.Join(dir, "futago.db"), ClusterID: "c1", Version: "1.0"})
+	s, err := Open(t.Context(), Options{Path: filepath.Join(dir, "futago.db"), ClusterID: "c1", Version: "1.0", Budget: time.Hour})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +85,7 @@ func write(t testing.TB, s *Store, a Applied, f func(*Tx) error) {
 	}
 }
 
-func ids(p Page) []uint64 {
+func ids(p futago.EventPage) []uint64 {
 	var list []uint64
 	for i := range p.Events {
 		list = append(list, p.Events[i].ID)

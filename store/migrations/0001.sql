@@ -46,7 +46,8 @@ CREATE TABLE spool_marks (
 CREATE TABLE proposals (
   id     BLOB    NOT NULL PRIMARY KEY, -- 16 bytes
   at     INTEGER NOT NULL,             -- ns since 1970, log time
-  result BLOB    NOT NULL
+  result BLOB    NOT NULL,
+  sum    INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX proposals_at ON proposals (at);
 

@@ -101,43 +101,43 @@ func BenchmarkPage(b *testing.B) {
 		}
 	}
 
-	half := base + int64(size/2)*int64(100*time.Microsecond)
+	half := time.Unix(0, base).Add(time.Duration(size/2) * 100 * time.Microsecond)
 	emerg, notice := futago.SeverityEmergency, futago.SeverityNotice
 	for _, c := range []struct {
 		name string
-		q    store.Query
+		q    futago.EventQuery
 	}{
-		{"newest", store.Query{}},
-		{"deep-cursor", store.Query{Cursor: size / 3}},
-		{"time-range", store.Query{From: half, To: half + int64(time.Minute)}},
-		{"common-word", store.Query{Text: "connect"}},
-		{"common-word-old", store.Query{Text: "connect", To: half}},
-		{"rare-word", store.Query{Text: "hypervisor"}},
-		{"absent-word", store.Query{Text: "nowhere"}},
-		{"rare-and-common", store.Query{Text: "panic link"}},
-		{"number", store.Query{Text: "54321"}},
-		{"prefix", store.Query{Text: "hyperv*"}},
-		{"common-prefix", store.Query{Text: "co*"}},
-		{"short-prefix-absent", store.Query{Text: "1* nowhere"}},
-		{"phrase", store.Query{Text: `"link is down"`}},
-		{"phrase-rare", store.Query{Text: `"carrier lost on port 77 hypervisor"`}},
-		{"address", store.Query{Text: "10.9.77.7"}},
-		{"japanese-common", store.Query{Text: "通信を遮断"}},
-		{"japanese-rare", store.Query{Text: "電源障害"}},
-		{"japanese-one-char", store.Query{Text: "源"}},
-		{"source-rare", store.Query{Source: netip.MustParsePrefix("198.51.100.77/32")}},
-		{"source-common", store.Query{Source: netip.MustParsePrefix("10.1.0.7/32")}},
-		{"source-net", store.Query{Source: netip.MustParsePrefix("198.51.100.0/24")}},
-		{"host", store.Query{Host: "host700"}},
-		{"severity-rare", store.Query{MaxSeverity: &emerg}},
-		{"severity-none-in-range", store.Query{MaxSeverity: &emerg, From: half, To: half + int64(time.Second)}},
-		{"severity-common", store.Query{MaxSeverity: &notice}},
-		{"kind-absent", store.Query{Kinds: []futago.Kind{futago.KindCustomTrap}}},
-		{"word-in-time-range", store.Query{Text: "postfix", From: half, To: half + int64(10*time.Second)}},
-		{"rare-in-time-range", store.Query{Text: "hypervisor", From: half, To: half + int64(time.Minute)}},
+		{"newest", futago.EventQuery{}},
+		{"deep-cursor", futago.EventQuery{Before: size / 3}},
+		{"time-range", futago.EventQuery{From: half, To: half.Add(time.Minute)}},
+		{"common-word", futago.EventQuery{Text: "connect"}},
+		{"common-word-old", futago.EventQuery{Text: "connect", To: half}},
+		{"rare-word", futago.EventQuery{Text: "hypervisor"}},
+		{"absent-word", futago.EventQuery{Text: "nowhere"}},
+		{"rare-and-common", futago.EventQuery{Text: "panic link"}},
+		{"number", futago.EventQuery{Text: "54321"}},
+		{"prefix", futago.EventQuery{Text: "hyperv*"}},
+		{"common-prefix", futago.EventQuery{Text: "co*"}},
+		{"short-prefix-absent", futago.EventQuery{Text: "1* nowhere"}},
+		{"phrase", futago.EventQuery{Text: `"link is down"`}},
+		{"phrase-rare", futago.EventQuery{Text: `"carrier lost on port 77 hypervisor"`}},
+		{"address", futago.EventQuery{Text: "10.9.77.7"}},
+		{"japanese-common", futago.EventQuery{Text: "通信を遮断"}},
+		{"japanese-rare", futago.EventQuery{Text: "電源障害"}},
+		{"japanese-one-char", futago.EventQuery{Text: "源"}},
+		{"source-rare", futago.EventQuery{Source: netip.MustParsePrefix("198.51.100.77/32")}},
+		{"source-common", futago.EventQuery{Source: netip.MustParsePrefix("10.1.0.7/32")}},
+		{"source-net", futago.EventQuery{Source: netip.MustParsePrefix("198.51.100.0/24")}},
+		{"host", futago.EventQuery{Host: "host700"}},
+		{"severity-rare", futago.EventQuery{MaxSeverity: &emerg}},
+		{"severity-none-in-range", futago.EventQuery{MaxSeverity: &emerg, From: half, To: half.Add(time.Second)}},
+		{"severity-common", futago.EventQuery{MaxSeverity: &notice}},
+		{"kind-absent", futago.EventQuery{Kinds: []futago.Kind{futago.KindCustomTrap}}},
+		{"word-in-time-range", futago.EventQuery{Text: "postfix", From: half, To: half.Add(10 * time.Second)}},
+		{"rare-in-time-range", futago.EventQuery{Text: "hypervisor", From: half, To: half.Add(time.Minute)}},
 	} {
 		b.Run(c.name, func(b *testing.B) {
-			var p store.Page
+			var p futago.EventPage
 			for b.Loop() {
 				var err error
 				if p, err = x.Events(b.Context(), c.q); err != nil {

@@ -33,7 +33,10 @@ type Options struct {
 	Store *store.Store
 	// Rate bounds how many events per second are indexed, default 20000, so
 	// that catching up leaves the processors to the traps coming in.
-	Rate   int
+	Rate int
+	// Budget is how long a query may take before its page comes back
+	// incomplete, default store.DefaultBudget.
+	Budget time.Duration
 	Logger *slog.Logger
 }
 
@@ -73,6 +76,9 @@ func fingerprint(e *store.EventRow) lastEvent {
 func Open(ctx context.Context, o Options) (*Index, error) {
 	if o.Rate <= 0 {
 		o.Rate = 20_000
+	}
+	if o.Budget <= 0 {
+		o.Budget = store.DefaultBudget
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

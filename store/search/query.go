@@ -15,26 +15,29 @@ const weakBelow = 64
 // lookupBatch is how many candidates are verified between two looks at the budget.
 const lookupBatch = 256
 
-// Events answers a query of package store, with the same result as
-// [store.Store.Events] and mostly much sooner. Where the index is damaged or
-// missing it answers without it.
-func (x *Index) Events(ctx context.Context, q store.Query) (store.Page, error) {
+// Events answers a query with the same result as [store.Store.Events], and
+// mostly much sooner. Where the index is damaged or missing it answers
+// without it.
+func (x *Index) Events(ctx context.Context, q futago.EventQuery) (futago.EventPage, error) {
 	f, err := store.NewFilter(q)
 	if err != nil {
-		return store.Page{}, err
+		return futago.EventPage{}, err
 	}
 	gs := groups(f)
 	if len(gs) == 0 {
 		return x.o.Store.Events(ctx, q)
 	}
-	budget, cancel := context.WithTimeout(ctx, f.Budget)
+	budget, cancel := context.WithTimeout(ctx, x.o.Budget)
 	defer cancel()
 	p, err := x.search(ctx, budget, f, gs)
 	if err != nil && x.indexFault(err) {
 		x.markDamaged(err)
 		return x.o.Store.Events(ctx, q)
 	}
-	return p, err
+	if err != nil {
+		return futago.EventPage{}, err
+	}
+	return p.EventPage(), nil
 }
 
 // walk is one query under way.
@@ -52,53 +55,39 @@ func (x *Index) search(ctx, budget context.Context, f *store.Filter, gs []group)
 	if err != nil {
 		return store.Page{}, err
 	}
-	w := &walk{x: x, f: f, groups: gs, lo: 1, hi: newest, page: store.Page{Complete: true}}
-	if f.Cursor != 0 {
-		if f.Ascending {
-			w.lo = f.Cursor + 1
-		} else {
-			w.hi = min(newest, f.Cursor-1)
-		}
-	}
+	w := &walk{x: x, f: f, groups: gs, lo: f.Lo, hi: min(f.Hi, newest), page: store.Page{Complete: true}}
 	x.files.RLock()
 	defer x.files.RUnlock()
 	if x.db == nil {
 		return x.o.Store.Scan(ctx, budget, f, 1, newest)
 	}
-	indexed := x.indexed.Load()
+	indexed := min(x.indexed.Load(), newest)
+	parts := []func() error{
+		func() error { return w.scan(ctx, budget, max(w.lo, indexed+1), w.hi) },
+		func() error { return w.segments(ctx, budget, min(w.hi, indexed)) },
+	}
 	if f.Ascending {
-		if err := w.segments(ctx, budget, min(indexed, newest)); err != nil {
+		parts[0], parts[1] = parts[1], parts[0]
+	}
+	for _, part := range parts {
+		if err := part(); err != nil {
 			return w.page, err
 		}
-		if !w.full && w.page.Complete && indexed < newest {
-			err = w.scan(ctx, budget, max(w.lo, indexed+1), newest)
+		if w.full || !w.page.Complete {
+			break
 		}
-	} else {
-		if indexed < w.hi {
-			err = w.scan(ctx, budget, indexed+1, w.hi)
-		}
-		if err == nil && !w.full && w.page.Complete {
-			err = w.segments(ctx, budget, min(indexed, newest))
-		}
-	}
-	if err != nil {
-		return w.page, err
-	}
-	if !w.full && w.page.Complete { // the end was reached
 		w.page.More = false
-		w.page.Next = 1
-		if f.Ascending {
-			w.page.Next = max(newest, f.Cursor)
-		}
 	}
 	return w.page, nil
 }
 
 // scan looks at events that are not in the index.
 func (w *walk) scan(ctx, budget context.Context, lo, hi uint64) error {
+	if lo > hi {
+		return nil
+	}
 	f := *w.f
 	f.Limit -= len(w.page.Events)
-	f.Cursor = 0
 	p, err := w.x.o.Store.Scan(ctx, budget, &f, lo, hi)
 	if err != nil {
 		return err
@@ -106,15 +95,11 @@ func (w *walk) scan(ctx, budget context.Context, lo, hi uint64) error {
 	w.page.Events = append(w.page.Events, p.Events...)
 	w.full = len(w.page.Events) >= w.f.Limit
 	w.page.Next, w.page.More, w.page.Complete = p.Next, p.More, p.Complete
-	if !w.f.Ascending {
-		w.hi = lo - 1
-	}
 	return nil
 }
 
-// segments goes through the index up to id indexed.
-func (w *walk) segments(ctx, budget context.Context, indexed uint64) error {
-	hi := min(w.hi, indexed)
+// segments goes through the index up to id hi.
+func (w *walk) segments(ctx, budget context.Context, hi uint64) error {
 	var c *litedb.Conn
 	select {
 	case c = <-w.x.db.readers:
@@ -122,9 +107,8 @@ func (w *walk) segments(ctx, budget context.Context, indexed uint64) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	timed := w.f.From != 0 || w.f.To != 0
 	for w.lo <= hi {
-		if timed {
+		if w.f.Timed {
 			// Straight to the next block that the time range meets.
 			first, last, found, err := w.x.o.Store.NextBlock(ctx, w.f, w.lo, hi)
 			if err != nil {
@@ -183,7 +167,7 @@ func (w *walk) segment(ctx, budget context.Context, c *litedb.Conn, seg, first, 
 	if empty, err := w.candidates(ctx, c, &found, seg); err != nil || empty {
 		return err
 	}
-	if (w.f.From != 0 || w.f.To != 0) && found.count() > weakBelow {
+	if w.f.Timed && found.count() > weakBelow {
 		ranges, err := w.x.o.Store.ZoneMask(ctx, w.f, first, last)
 		if err != nil {
 			return err

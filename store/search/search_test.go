@@ -103,7 +103,7 @@ func fill(t testing.TB, s *store.Store, first, last uint64) []doc {
 
 func openStore(t testing.TB, dir string) *store.Store {
 	t.Helper()
-	s, err := store.Open(t.Context(), store.Options{Path: filepath.Join(dir, "futago.db")})
+	s, err := store.Open(t.Context(), store.Options{Path: filepath.Join(dir, "futago.db"), Budget: time.Hour})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,6 +124,7 @@ func openIndex(t testing.TB, s *store.Store) *Index {
 	if err != nil {
 		t.Fatal(err)
 	}
+	x.o.Budget = time.Hour
 	t.Cleanup(func() {
 		if err := x.Close(); err != nil {
 			t.Error(err)
@@ -204,11 +205,10 @@ func genClause() *rapid.Generator[clause] {
 	})
 }
 
-func genQuery(newest uint64) *rapid.Generator[func() (store.Query, func(doc) bool)] {
-	return rapid.Custom(func(t *rapid.T) func() (store.Query, func(doc) bool) {
-		q := store.Query{
+func genQuery(newest uint64) *rapid.Generator[func() (futago.EventQuery, func(doc) bool)] {
+	return rapid.Custom(func(t *rapid.T) func() (futago.EventQuery, func(doc) bool) {
+		q := futago.EventQuery{
 			Ascending: rapid.Bool().Draw(t, "ascending"), Limit: rapid.SampledFrom([]int{1, 7, 100, 1000}).Draw(t, "limit"),
-			Budget: time.Hour,
 		}
 		var conds []func(doc) bool
 		var typed []string
@@ -222,9 +222,10 @@ func genQuery(newest uint64) *rapid.Generator[func() (store.Query, func(doc) boo
 		}
 		q.Text = strings.Join(typed, " ")
 		if rapid.IntRange(0, 2).Draw(t, "timed") == 0 {
-			q.From = base + rapid.Int64Range(0, int64(newest)).Draw(t, "from")*int64(time.Second)
-			q.To = q.From + rapid.Int64Range(1, 20_000).Draw(t, "span")*int64(time.Second)
-			conds = append(conds, func(d doc) bool { return d.row.At >= q.From && d.row.At < q.To })
+			from := base + rapid.Int64Range(0, int64(newest)).Draw(t, "from")*int64(time.Second)
+			to := from + rapid.Int64Range(1, 20_000).Draw(t, "span")*int64(time.Second)
+			q.From, q.To = time.Unix(0, from), time.Unix(0, to)
+			conds = append(conds, func(d doc) bool { return d.row.At >= from && d.row.At < to })
 		}
 		switch rapid.IntRange(0, 5).Draw(t, "extra") {
 		case 0:
@@ -244,15 +245,14 @@ func genQuery(newest uint64) *rapid.Generator[func() (store.Query, func(doc) boo
 			conds = append(conds, func(d doc) bool { return d.row.Severity <= v })
 		}
 		if rapid.Bool().Draw(t, "cursor") {
-			q.Cursor = rapid.Uint64Range(1, newest+10).Draw(t, "at")
-			conds = append(conds, func(d doc) bool {
-				if q.Ascending {
-					return d.row.ID > q.Cursor
-				}
-				return d.row.ID < q.Cursor
-			})
+			q.Before = rapid.Uint64Range(1, newest+10).Draw(t, "before")
+			conds = append(conds, func(d doc) bool { return d.row.ID < q.Before })
 		}
-		return func() (store.Query, func(doc) bool) {
+		if rapid.Bool().Draw(t, "cursor2") {
+			q.After = rapid.Uint64Range(1, newest+10).Draw(t, "after")
+			conds = append(conds, func(d doc) bool { return d.row.ID > q.After })
+		}
+		return func() (futago.EventQuery, func(doc) bool) {
 			return q, func(d doc) bool {
 				for _, c := range conds {
 					if !c(d) {
@@ -298,7 +298,7 @@ func TestIndex_FindsWhatAPlainFilterFinds(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for name, p := range map[string]store.Page{"scan": direct, "index": found} {
+		for name, p := range map[string]futago.EventPage{"scan": direct, "index": found} {
 			if len(p.Events) != len(ids) {
 				t.Fatalf("%s: %+v finds %d events, want %d", name, q, len(p.Events), len(ids))
 			}
@@ -307,15 +307,15 @@ func TestIndex_FindsWhatAPlainFilterFinds(t *testing.T) {
 					t.Fatalf("%s: %q: result %d is event %d, want %d", name, q.Text, i, p.Events[i].ID, ids[i])
 				}
 			}
-			if !p.Complete || p.More != (len(ids) == q.Limit) {
-				t.Fatalf("%s: complete %v, more %v with %d of %d", name, p.Complete, p.More, len(ids), q.Limit)
+			if !p.Complete || (p.Next != 0) != (len(ids) == q.Limit) {
+				t.Fatalf("%s: complete %v, next %d with %d of %d", name, p.Complete, p.Next, len(ids), q.Limit)
 			}
 		}
 	})
 }
 
 // all follows the pages of a query to the end.
-func all(t *testing.T, x *Index, q store.Query) (ids []uint64, incomplete int) {
+func all(t *testing.T, x *Index, q futago.EventQuery) (ids []uint64, incomplete int) {
 	t.Helper()
 	for range 100_000 {
 		p, err := x.Events(t.Context(), q)
@@ -328,13 +328,17 @@ func all(t *testing.T, x *Index, q store.Query) (ids []uint64, incomplete int) {
 		if !p.Complete {
 			incomplete++
 		}
-		if !p.More {
+		if p.Next == 0 {
 			return ids, incomplete
 		}
-		if p.Next == q.Cursor {
+		if p.Next == q.Before || p.Next == q.After {
 			t.Fatalf("the cursor stays at %d", p.Next)
 		}
-		q.Cursor = p.Next
+		if q.Ascending {
+			q.After = p.Next
+		} else {
+			q.Before = p.Next
+		}
 	}
 	t.Fatal("no end")
 	return nil, 0
@@ -347,12 +351,13 @@ func TestIndex_PagesGoOnWhereTheBudgetEnded(t *testing.T) {
 	x := openIndex(t, s)
 	index(t, x, newest-2100)
 	for _, asc := range []bool{false, true} {
-		q := store.Query{Text: `"beta alpha"`, Ascending: asc, Limit: 50, Budget: time.Hour}
+		q := futago.EventQuery{Text: `"beta alpha"`, Ascending: asc, Limit: 50}
+		x.o.Budget = time.Hour
 		want, n := all(t, x, q)
 		if n != 0 {
 			t.Fatalf("%d pages incomplete without need", n)
 		}
-		q.Budget = time.Nanosecond
+		x.o.Budget = time.Nanosecond
 		got, n := all(t, x, q)
 		if n == 0 {
 			t.Error("no page was cut short")
@@ -369,7 +374,7 @@ func TestIndex_SurvivesReopeningAndDamage(t *testing.T) {
 	fill(t, s, 1, newest)
 	x := openIndex(t, s)
 	index(t, x, newest)
-	q := store.Query{Text: "needle"}
+	q := futago.EventQuery{Text: "needle"}
 	want, _ := all(t, x, q)
 	if len(want) != newest/9973 {
 		t.Fatalf("%d needles", len(want))
@@ -454,7 +459,7 @@ func TestIndex_DropsWhatAnotherHistoryLeft(t *testing.T) {
 	if x.Indexed() != segSize-1 {
 		t.Errorf("%d events taken over, want %d", x.Indexed(), segSize-1)
 	}
-	if got, _ := all(t, x, store.Query{Text: fmt.Sprintf("n%d", segSize+40)}); len(got) != 1 {
+	if got, _ := all(t, x, futago.EventQuery{Text: fmt.Sprintf("n%d", segSize+40)}); len(got) != 1 {
 		t.Errorf("found %v", got)
 	}
 }

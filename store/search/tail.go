@@ -2,6 +2,7 @@ package search
 
 import (
 	"slices"
+	"strings"
 )
 
 // tail is the segment being built, in memory. Adding needs the write lock of
@@ -11,63 +12,56 @@ type tail struct {
 	last  lastEvent         // last event added
 	terms map[string]uint32 // term -> index into lists
 	lists []list
-	nodes []node
 }
 
-// list is a posting list: a chain of nodes, oldest first.
+// list is a posting list. Most terms of a segment occur once, so that the
+// first offset stands beside the slice.
 type list struct {
-	term        string
-	first, last uint32
+	term  string
+	rest  []uint16
+	first uint16
 }
 
-// node is one posting. Most terms of a segment occur once or twice, so that a
-// slice for each would be mostly header.
-type node struct {
-	off  uint16
-	next uint32 // 0 at the end; node 0 is not used
-}
-
-func newTail(seg uint64) *tail {
-	return &tail{seg: seg, terms: map[string]uint32{}, nodes: make([]node, 1, 1024)}
-}
+func newTail(seg uint64) *tail { return &tail{seg: seg, terms: map[string]uint32{}} }
 
 func (t *tail) add(off uint16, term []byte) {
-	n := uint32(len(t.nodes))
 	i, ok := t.terms[string(term)]
 	if !ok {
 		s := string(term)
 		t.terms[s] = uint32(len(t.lists))
-		t.lists = append(t.lists, list{term: s, first: n, last: n})
-		t.nodes = append(t.nodes, node{off: off})
+		t.lists = append(t.lists, list{term: s, first: off})
 		return
 	}
 	l := &t.lists[i]
-	if t.nodes[l.last].off == off {
-		return // the event has the term twice
+	last := l.first
+	if n := len(l.rest); n > 0 {
+		last = l.rest[n-1]
 	}
-	t.nodes[l.last].next = n
-	l.last = n
-	t.nodes = append(t.nodes, node{off: off})
+	if last != off { // else the event has the term twice
+		l.rest = append(l.rest, off)
+	}
 }
 
 // or adds the events with a term in sp to s.
 func (t *tail) or(s *set, sp span) {
 	if sp.hi == nil {
 		if i, ok := t.terms[string(sp.lo)]; ok {
-			t.orList(s, &t.lists[i])
+			t.lists[i].or(s)
 		}
 		return
 	}
+	lo, hi := string(sp.lo), string(sp.hi)
 	for i := range t.lists {
-		if l := &t.lists[i]; sp.has([]byte(l.term)) {
-			t.orList(s, l)
+		if l := &t.lists[i]; lo <= l.term && l.term < hi {
+			l.or(s)
 		}
 	}
 }
 
-func (t *tail) orList(s *set, l *list) {
-	for n := l.first; n != 0; n = t.nodes[n].next {
-		s.add(t.nodes[n].off)
+func (l *list) or(s *set) {
+	s.add(l.first)
+	for _, off := range l.rest {
+		s.add(off)
 	}
 }
 
@@ -77,19 +71,11 @@ func (t *tail) write(w *blockWriter) error {
 	for i := range order {
 		order[i] = uint32(i)
 	}
-	slices.SortFunc(order, func(a, b uint32) int {
-		if t.lists[a].term < t.lists[b].term {
-			return -1
-		}
-		return 1
-	})
+	slices.SortFunc(order, func(a, b uint32) int { return strings.Compare(t.lists[a].term, t.lists[b].term) })
 	var offs []uint16
 	for _, i := range order {
 		l := &t.lists[i]
-		offs = offs[:0]
-		for n := l.first; n != 0; n = t.nodes[n].next {
-			offs = append(offs, t.nodes[n].off)
-		}
+		offs = append(append(offs[:0], l.first), l.rest...)
 		if err := w.add(l.term, offs); err != nil {
 			return err
 		}

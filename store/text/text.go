@@ -27,7 +27,7 @@ const MaxToken = 64
 // Tokens calls emit for each token of s in order. The slice is valid during
 // the call alone. scratch may be nil; its memory is reused and returned.
 func Tokens(s string, scratch []byte, emit func(tok []byte)) []byte {
-	if !ascii(s) && !norm.NFKC.IsNormalString(s) {
+	if !plain(s) && !norm.NFKC.IsNormalString(s) {
 		s = norm.NFKC.String(s)
 	}
 	t := tokenizer{buf: scratch[:0], emit: emit}
@@ -45,13 +45,26 @@ func Tokens(s string, scratch []byte, emit func(tok []byte)) []byte {
 	return t.buf[:0]
 }
 
-func ascii(s string) bool {
-	for i := range len(s) {
-		if s[i] >= utf8.RuneSelf {
+// plain reports whether s is in NFKC form for certain: ASCII, and the common
+// ranges of Japanese text, which have no other form.
+func plain(s string) bool {
+	for i := 0; i < len(s); {
+		if s[i] < utf8.RuneSelf {
+			i++
+			continue
+		}
+		r, n := utf8.DecodeRuneInString(s[i:])
+		if !commonCJK(r) && r != '、' && r != '。' {
 			return false
 		}
+		i += n
 	}
 	return true
+}
+
+// commonCJK is CJK for the characters that most Japanese text is made of.
+func commonCJK(r rune) bool {
+	return 'ぁ' <= r && r <= 'ゖ' || 'ァ' <= r && r <= 'ヺ' || r == 'ー' || 0x4e00 <= r && r <= 0x9fff
 }
 
 func digit(c byte) bool { return '0' <= c && c <= '9' }
@@ -124,6 +137,6 @@ func CJK(r rune) bool {
 	if r < 0x1100 {
 		return false
 	}
-	return r == 'ー' || r == '々' || r == '〆' ||
+	return commonCJK(r) || r == '々' || r == '〆' ||
 		unicode.In(r, unicode.Han, unicode.Hiragana, unicode.Katakana, unicode.Hangul)
 }

@@ -1,0 +1,267 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/futago/futago"
+)
+
+// steady returns the digest of what n events make.
+func digestOf(t testing.TB, s *Store) (Applied, [32]byte) {
+	t.Helper()
+	a, sum, err := s.Digest(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a, sum
+}
+
+func TestStore_BackupDuringWrites(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	insert(t, s, 1, 30_000)
+	stop := make(chan struct{})
+	var writer sync.WaitGroup
+	digests := map[uint64][32]byte{} // by index, written by the writer alone
+	started := make(chan struct{})
+	writer.Go(func() {
+		for next := uint64(30_001); ; next += 20 {
+			tx, err := s.Begin(context.Background())
+			if err == nil {
+				err = errors.Join(tx.InsertEvents(rows(next, 20)), tx.UpdateReceipts([]Receipts{{ID: next / 2, Count: [2]uint64{next, 1}}}))
+			}
+			if err == nil {
+				err = tx.Commit(Applied{Index: next, NextEvent: next + 20})
+			}
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if next == 30_001 {
+				close(started)
+			}
+			select {
+			case <-stop:
+				return
+			default:
+			}
+		}
+	})
+	<-started
+	for i := range 3 {
+		path := filepath.Join(dir, fmt.Sprint("copy", i))
+		cp, err := s.Backup(t.Context(), path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := Check(t.Context(), path); err != nil {
+			t.Fatal(err)
+		}
+		c, err := Open(t.Context(), Options{Path: path, ClusterID: "c1"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, sum := digestOf(t, c)
+		if a != cp.Applied || a.Index < 30_001 {
+			t.Errorf("the copy is of index %d, it says %d", a.Index, cp.Applied.Index)
+		}
+		// Whole transactions: the newest event is the last before NextEvent.
+		if id, err := c.NewestEvent(t.Context()); err != nil || id != a.NextEvent-1 {
+			t.Errorf("newest event %d of %d, %v", id, a.NextEvent-1, err)
+		}
+		digests[a.Index] = sum
+		if err := c.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(stop)
+	writer.Wait()
+	if len(digests) < 2 {
+		t.Error("nothing was written between the backups")
+	}
+	_, err := s.Backup(t.Context(), filepath.Join(dir, "copy0"))
+	wantCode(t, err, futago.CodeConflict)
+}
+
+func TestStore_BackupEndsWithItsContext(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	insert(t, s, 1, 100)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	path := filepath.Join(dir, "copy")
+	if _, err := s.Backup(ctx, path); !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v", err)
+	}
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the unfinished copy is still there: %v", err)
+	}
+}
+
+func TestStore_RestoreUnderReaders(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	insert(t, s, 1, 5000)
+	_, want := digestOf(t, s)
+	cp, err := s.Backup(t.Context(), filepath.Join(dir, "copy"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	insert(t, s, 5001, 5000)
+	var readers sync.WaitGroup
+	stop := make(chan struct{})
+	for range 4 {
+		readers.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				for _, err := range s.OpenEvents(context.Background(), 1) {
+					if err != nil && futago.CodeOf(err) != futago.CodeUnavailable {
+						t.Error(err)
+						return
+					}
+				}
+				if _, err := s.Events(context.Background(), futago.EventQuery{}); err != nil && futago.CodeOf(err) != futago.CodeUnavailable {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	epoch := s.Epoch()
+	a, err := s.Restore(t.Context(), filepath.Join(dir, "copy"), cp.Sum)
+	if err != nil {
+		t.Fatal(err)
+	}
+	close(stop)
+	readers.Wait()
+	got, sum := digestOf(t, s)
+	if got != a || a != cp.Applied || sum != want || s.Epoch() == epoch {
+		t.Errorf("after the restore: %+v, digest equal: %v", got, sum == want)
+	}
+	insert(t, s, 5001, 10)
+}
+
+func TestStore_RestoreRefuses(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	insert(t, s, 1, 100)
+	_, want := digestOf(t, s)
+	path := filepath.Join(dir, "copy")
+	cp, err := s.Backup(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = s.Restore(t.Context(), path, [32]byte{1})
+	wantCode(t, err, futago.CodeCorrupt)
+
+	other, err := Open(t.Context(), Options{Path: filepath.Join(t.TempDir(), "x.db"), ClusterID: "another"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cp2, err := other.Backup(t.Context(), filepath.Join(dir, "foreign"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := other.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_, err = s.Restore(t.Context(), filepath.Join(dir, "foreign"), cp2.Sum)
+	wantCode(t, err, futago.CodeInvalid)
+
+	text := filepath.Join(dir, "text")
+	if err := os.WriteFile(text, []byte(strings.Repeat("no database ", 100)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, sum, err := flushAndSum(t.Context(), text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = s.Restore(t.Context(), text, sum)
+	wantCode(t, err, futago.CodeCorrupt)
+
+	if _, got := digestOf(t, s); got != want {
+		t.Error("a refused restore changed the database")
+	}
+	if _, err := s.Restore(t.Context(), path, cp.Sum); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestOpen_AfterCrashInRestore stops a restore after each of its steps, with
+// the files of a database that was not closed.
+func TestOpen_AfterCrashInRestore(t *testing.T) {
+	src := t.TempDir()
+	s := open(t, src)
+	insert(t, s, 1, 3000)
+	_, newer := digestOf(t, s)
+	if _, err := s.Backup(t.Context(), filepath.Join(src, "copy")); err != nil {
+		t.Fatal(err)
+	}
+	old := t.TempDir()
+	o := open(t, old)
+	insert(t, o, 1, 500)
+	if err := o.Checkpoint(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	insert(t, o, 501, 700) // in the WAL
+	_, older := digestOf(t, o)
+
+	steps := []struct {
+		name string
+		do   func(dir string) error
+		want [32]byte
+	}{
+		{"copy received", func(string) error { return nil }, older},
+		{"install appears", func(d string) error { return os.Rename(d+"/copy", d+"/futago.db.install") }, newer},
+		{"WAL removed", func(d string) error { return os.Remove(d + "/futago.db-wal") }, newer},
+		{"shared memory removed", func(d string) error { return os.Remove(d + "/futago.db-shm") }, newer},
+		{"renamed", func(d string) error { return os.Rename(d+"/futago.db.install", d+"/futago.db") }, newer},
+	}
+	for n := range steps {
+		t.Run(steps[n].name, func(t *testing.T) {
+			dir := t.TempDir()
+			for from, to := range map[string]string{
+				old + "/futago.db": "futago.db", old + "/futago.db-wal": "futago.db-wal",
+				old + "/futago.db-shm": "futago.db-shm", src + "/copy": "copy",
+			} {
+				b, err := os.ReadFile(from)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := os.WriteFile(filepath.Join(dir, to), b, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for _, step := range steps[:n+1] {
+				if err := step.do(dir); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for range 2 {
+				s := open(t, dir)
+				if err := s.Check(t.Context()); err != nil {
+					t.Error(err)
+				}
+				if _, got := digestOf(t, s); got != steps[n].want {
+					a, _ := digestOf(t, s)
+					t.Errorf("the database is at event %d", a.NextEvent)
+				}
+				if err := s.Close(); err != nil {
+					t.Fatal(err)
+				}
+			}
+		})
+	}
+}
