@@ -201,7 +201,7 @@ func (f *framer) line(b []byte, ending ending) (m []byte, cut, ok bool) {
 		}
 	}
 	switch {
-	case !found && end > f.max+1 || found && trimmed(b[:end]) > f.max: // a CR may be the last
+	case trimmed(b[:end]) > f.max && (found || ending != more || end > f.max+1): // a CR may come
 		f.fault()
 		f.discarded += uint64(trimmed(b[:end]) - f.max)
 		f.skipLine = !found
