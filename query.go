@@ -41,3 +41,16 @@ type EventPage struct {
 	// full; Next goes on from there.
 	Complete bool `json:"complete"`
 }
+
+// ParsePrefix reads an address prefix, or a single address as one of full length.
+func ParsePrefix(s string) (netip.Prefix, error) {
+	if p, err := netip.ParsePrefix(s); err == nil {
+		return p.Masked(), nil
+	}
+	a, err := netip.ParseAddr(s)
+	if err != nil {
+		return netip.Prefix{}, Errorf(CodeInvalid, "%q is no address", s).WithAction("write it like 192.0.2.1 or 192.0.2.0/24")
+	}
+	a = a.Unmap()
+	return netip.PrefixFrom(a, a.BitLen()), nil
+}

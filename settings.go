@@ -1,8 +1,11 @@
 package futago
 
 import (
+	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 )
@@ -138,15 +141,7 @@ func (r SourceRule) Matches(k Kind, a netip.Addr) bool {
 	if !r.Source.Contains(a.Unmap()) {
 		return false
 	}
-	if len(r.Kinds) == 0 {
-		return true
-	}
-	for _, x := range r.Kinds {
-		if x == k {
-			return true
-		}
-	}
-	return false
+	return len(r.Kinds) == 0 || slices.Contains(r.Kinds, k)
 }
 
 // SNMPUser is a user of SNMP version 3 (RFC 3414, 3826, 7860).
@@ -203,4 +198,69 @@ func (s *IntakeSettings) Charset(k Kind, a netip.Addr) string {
 		}
 	}
 	return ""
+}
+
+// snmpAuth and snmpPriv are the protocols that the SNMP decoder knows.
+var (
+	snmpAuth = []string{"", "MD5", "SHA", "SHA-224", "SHA-256", "SHA-384", "SHA-512"}
+	snmpPriv = []string{"", "DES", "AES", "AES-192", "AES-256", "AES-192-C", "AES-256-C"}
+	charsets = []string{"", "shift_jis", "euc-jp", "iso-8859-1", "iso-2022-jp"}
+)
+
+// Validate names the first wrong field.
+func (s *IntakeSettings) Validate() error {
+	for k, r := range s.Dedup {
+		if k < KindSyslog || k > KindCustomTrap {
+			return Errorf(CodeInvalid, "dedup names kind %s", k).WithAction("use syslog, snmptrap or customtrap")
+		}
+		if err := r.Validate(); err != nil {
+			return fmt.Errorf("dedup of %s: %w", k, err)
+		}
+	}
+	for i, r := range s.Sources {
+		if !r.Source.IsValid() {
+			return Errorf(CodeInvalid, "sources[%d] has no address prefix", i).WithAction(`write it like "192.0.2.0/24"`)
+		}
+		if !slices.Contains(charsets, r.Charset) {
+			return Errorf(CodeInvalid, "sources[%d]: charset %q is unknown", i, r.Charset).WithAction("use one of %q", charsets[1:])
+		}
+		if r.Dedup != nil {
+			if err := r.Dedup.Validate(); err != nil {
+				return fmt.Errorf("sources[%d]: %w", i, err)
+			}
+		}
+	}
+	names := map[string]bool{}
+	for i, u := range s.SNMPUsers {
+		switch {
+		case u.Name == "" || len(u.Name) > 32: // RFC 3414 section 2.4
+			return Errorf(CodeInvalid, "snmp_users[%d]: the name has %d bytes", i, len(u.Name)).WithAction("use 1 to 32")
+		case names[u.Name]:
+			return Errorf(CodeInvalid, "snmp_users[%d]: user %q stands twice", i, u.Name)
+		case !slices.Contains(snmpAuth, u.Auth):
+			return Errorf(CodeInvalid, "snmp_users[%d]: auth %q is unknown", i, u.Auth).WithAction("use one of %q", snmpAuth[1:])
+		case !slices.Contains(snmpPriv, u.Priv):
+			return Errorf(CodeInvalid, "snmp_users[%d]: priv %q is unknown", i, u.Priv).WithAction("use one of %q", snmpPriv[1:])
+		case u.Priv != "" && u.Auth == "":
+			return Errorf(CodeInvalid, "snmp_users[%d]: priv without auth", i).WithAction("RFC 3414 knows no such level; set auth")
+		case u.Auth != "" && shortPass(u.AuthPass), u.Priv != "" && shortPass(u.PrivPass):
+			return Errorf(CodeInvalid, "snmp_users[%d]: a passphrase is shorter than 8 characters", i).WithAction("RFC 3414 section 11.2 asks for 8 or more")
+		}
+		names[u.Name] = true
+	}
+	for i, h := range s.CustomTrapTokens {
+		if b, err := hex.DecodeString(h); err != nil || len(b) != 32 {
+			return Errorf(CodeInvalid, "custom_trap_tokens[%d] is no SHA-256 in hexadecimal", i).
+				WithAction("printf %%s TOKEN | sha256sum")
+		}
+	}
+	if _, err := time.LoadLocation(s.TimeZone); err != nil {
+		return Errorf(CodeInvalid, "time_zone %q is unknown", s.TimeZone).WithAction(`use an IANA name like "Asia/Tokyo"`)
+	}
+	return nil
+}
+
+// shortPass can judge plain text only; sealed and masked ones were judged before.
+func shortPass(s Secret) bool {
+	return !s.Sealed() && s.Reveal() != Masked && len(s) < 8
 }

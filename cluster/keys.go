@@ -6,6 +6,7 @@ import (
 	"crypto/cipher"
 	"crypto/ecdsa"
 	"crypto/elliptic"
+	"crypto/hkdf"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/tls"
@@ -201,6 +202,17 @@ func MemberOf(clusterID string, c *x509.Certificate) (futago.MemberID, error) {
 		}
 	}
 	return "", futago.Errorf(futago.CodeUnauthorized, "the certificate names no member of cluster %s", clusterID)
+}
+
+// Derive makes a key for one purpose from the cluster's key; it is the same on
+// all members (RFC 5869, expand only, for the cluster's key is random already).
+func (k *Keys) Derive(purpose string) (out [32]byte) {
+	b, err := hkdf.Expand(sha256.New, k.sealKey[:], "futago "+purpose, len(out))
+	if err != nil {
+		panic(err) // only for lengths over 255 hashes
+	}
+	copy(out[:], b)
+	return out
 }
 
 // Seal encrypts a secret (AES-256-GCM) so that it may stand in the log.

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -165,9 +166,7 @@ func (n Node) Identity() (id [16]byte) {
 func (d *Dir) AddMember(m futago.MemberID, a Addresses) error {
 	n := d.node
 	n.Members = make(map[futago.MemberID]Addresses, len(d.node.Members)+1)
-	for k, v := range d.node.Members {
-		n.Members[k] = v
-	}
+	maps.Copy(n.Members, d.node.Members)
 	n.Members[m] = a
 	if err := writeNode(d.path, n, d.keys); err != nil {
 		return err
