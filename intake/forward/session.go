@@ -191,16 +191,19 @@ func (s *session) collect(ctx context.Context) (v verdict) {
 		wctx, cancel := context.WithTimeout(wait, f.o.Timeout)
 		res, err := fl.pending.Wait(wctx)
 		cancel()
-		if err != nil && v.cause == causeNone {
+		switch {
+		case v.cause != causeNone:
+			if err == nil && !res.Stale {
+				s.applied(fl, res)
+			}
+		case err != nil:
 			v = verdict{cause: causeError, err: err}
 			// The rest goes the same way; do not sit out a timeout for each.
 			c, cancelled := context.WithCancel(ctx)
 			cancelled()
 			wait = c
-		} else if err == nil {
-			if w := s.judge(fl, res); v.cause == causeNone {
-				v = w
-			}
+		default:
+			v = s.judge(fl, res)
 		}
 		if v.cause == causeNone {
 			close(fl.settled)
@@ -226,7 +229,7 @@ func (s *session) collect(ctx context.Context) (v verdict) {
 
 // judge acts upon an answer of the state machine.
 func (s *session) judge(fl *flight, res command.BatchResult) verdict {
-	f, sp := s.f, s.f.o.Spool
+	f := s.f
 	if res.Stale {
 		if fl.end > 0 {
 			// An identity is followed by the next only after all of it was
@@ -240,11 +243,7 @@ func (s *session) judge(fl *flight, res command.BatchResult) verdict {
 	if applied < fl.acked && fl.acked > fl.base {
 		return f.forgotten(s.ctx, fl, applied)
 	}
-	last := sp.Last()
-	if fl.end > 0 {
-		last = min(last, fl.end)
-	}
-	s.ack(min(applied, last))
+	s.applied(fl, res)
 	switch {
 	case res.NeedBody:
 		f.mu.Lock()
@@ -271,6 +270,15 @@ func (s *session) judge(fl *flight, res command.BatchResult) verdict {
 		}
 	}
 	return verdict{}
+}
+
+// applied acknowledges what an answer says was applied.
+func (s *session) applied(fl *flight, res command.BatchResult) {
+	last := s.f.o.Spool.Last()
+	if fl.end > 0 {
+		last = min(last, fl.end)
+	}
+	s.ack(min(fl.base+res.Applied, last))
 }
 
 func (s *session) ack(pos uint64) {

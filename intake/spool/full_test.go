@@ -376,3 +376,127 @@ func TestRead_WatermarkEverySecond(t *testing.T) {
 		}
 	})
 }
+
+// A flush that fails is said, once, and appending goes on in another file.
+func TestFlush_Fails(t *testing.T) {
+	var r tally
+	s := open(t, Options{Dir: memDir(t), FlushInterval: time.Hour, Report: r.report})
+	appendTo(t, s, recs(1, 5))
+	pr, pw, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pr.Close()
+	s.mu.Lock()
+	good := s.active.file
+	s.active.file = pw // fdatasync of a pipe is refused
+	s.mu.Unlock()
+	defer good.Close()
+	for range 2 {
+		if err := s.Sync(); futago.CodeOf(err) != futago.CodeInternal && err != nil {
+			t.Fatal(err)
+		}
+	}
+	if st := s.Status(); st.LastError == nil || !strings.Contains(st.LastError.Error(), s.o.Dir) {
+		t.Fatalf("status %+v", st)
+	}
+	poll(t, "one report", func() bool { return r.topics() == "spool-damage" })
+	appendTo(t, s, recs(6, 9))
+	if n := len(segmentFiles(t, s.o.Dir, ".seg")); n != 2 {
+		t.Errorf("%d files", n)
+	}
+	if err := s.Sync(); err != nil {
+		t.Error(err)
+	}
+	wantRecords(t, flatten(readAll(t, s, 1, 100)), numbered(recs(1, 9), 1))
+	s.mu.Lock()
+	s.cache = nil
+	s.mu.Unlock()
+	wantRecords(t, flatten(readAll(t, s, 1, 100)), numbered(recs(1, 9), 1))
+}
+
+// A place that cannot be read at all is tried again, then passed over.
+func TestDiskReader_ReadError(t *testing.T) {
+	dir, err := os.Open(t.TempDir()) // reading a directory fails
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	d := diskReader{f: dir}
+	for i := range 5 {
+		b, err := d.read(0, 10000)
+		if (err == nil) != (i == 4) || (i == 4 && len(b) != 10000) {
+			t.Fatalf("attempt %d: %d bytes, %v", i, len(b), err)
+		}
+	}
+}
+
+// What is reserved for a file that has ended is given back.
+func TestReservation(t *testing.T) {
+	dir := t.TempDir()
+	o := Options{Dir: dir, SegmentBytes: 8 << 20}
+	s := open(t, o)
+	appendTo(t, s, recs(1, 5))
+	blocks := func() int64 {
+		var st syscall.Stat_t
+		if err := syscall.Stat(filepath.Join(dir, segmentName(1)), &st); err != nil {
+			t.Fatal(err)
+		}
+		return st.Blocks * 512
+	}
+	if blocks() < 8<<20 {
+		t.Skip("the file system reserves nothing")
+	}
+	closeSpool(t, s)
+	if n := blocks(); n > 1<<20 {
+		t.Errorf("%d bytes taken after Close", n)
+	}
+	s = open(t, o)
+	appendTo(t, s, recs(6, 7))
+	closeSpool(t, s)
+	if err := syscall.Fallocate(openRW(t, filepath.Join(dir, segmentName(6))), fallocKeepSize, 0, 8<<20); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, o) // as after a kill
+	defer closeSpool(t, s)
+	var st syscall.Stat_t
+	if err := syscall.Stat(filepath.Join(dir, segmentName(6)), &st); err != nil || st.Blocks*512 > 1<<20 {
+		t.Errorf("%d bytes taken after Open, %v", st.Blocks*512, err)
+	}
+}
+
+func openRW(t *testing.T, name string) int {
+	t.Helper()
+	f, err := os.OpenFile(name, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = f.Close() })
+	return int(f.Fd())
+}
+
+// A file that cannot be written any more is left, with what it has.
+func TestAppend_WriteError(t *testing.T) {
+	s := open(t, Options{Dir: memDir(t)})
+	appendTo(t, s, recs(1, 5))
+	ro, err := os.Open(segmentFiles(t, s.o.Dir, ".seg")[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.mu.Lock()
+	good := s.active.file
+	s.active.file = ro
+	s.mu.Unlock()
+	defer good.Close()
+	p := s.Producer("p", true)
+	if _, err := p.Append(recs(6, 9)); futago.CodeOf(err) != futago.CodeInternal {
+		t.Fatal(err)
+	}
+	if _, err := p.Append(recs(6, 9)); err != nil {
+		t.Fatal(err)
+	}
+	if st := s.Status(); st.Overflowed != 4 || st.Segments != 2 {
+		t.Errorf("status %+v", st)
+	}
+	wantRecords(t, flatten(readAll(t, s, 1, 100)), numbered(recs(1, 9), 1))
+}

@@ -117,6 +117,7 @@ func (s *Spool) tryRead(from uint64, maxRecords, maxBytes int) (b Batch, ok bool
 	s.mu.Unlock()
 
 	if cached {
+		s.reader.close()
 		for _, c := range blocks {
 			if more, err := t.take(c); err != nil {
 				return b, false, err

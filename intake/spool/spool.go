@@ -298,6 +298,8 @@ func (s *Spool) recoverTail(g *segment) error {
 	if torn := int64(len(b)) - end; torn > 0 && g.last > 0 {
 		s.stat.cut += uint64(torn)
 		s.log.Warn("cut a torn end, as a crash leaves it", "file", g.path, "offset", end, "bytes", torn, "last", g.last)
+	}
+	if g.last > 0 { // this also gives back what was reserved for more
 		if err := os.Truncate(g.path, end); err != nil && !isFull(err) {
 			return err
 		}
