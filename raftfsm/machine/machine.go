@@ -142,6 +142,7 @@ func (m *Machine) load(ctx context.Context) error {
 	m.rules.reset(&settings)
 	m.state = m.judge.AppendState(m.state[:0])
 	m.loaded = true
+	m.log.Info("state loaded", "index", m.applied.Index, "next_event", m.applied.NextEvent, "open_events", m.judge.Stats().Open)
 	return nil
 }
 

@@ -20,20 +20,34 @@ import (
 
 // member is a machine on a store of its own that can be restarted.
 type member struct {
-	t     testing.TB
+	t     tester
 	path  string
 	limit int
 	s     *store.Store
 	*Machine
 }
 
+// tester is what testing.TB and rapid.T have in common.
+type tester interface {
+	Helper()
+	Fatal(...any)
+	Fatalf(string, ...any)
+	Context() context.Context
+	Cleanup(func())
+}
+
 func newMember(t testing.TB, limit int) *member {
 	t.Helper()
-	m := &member{t: t, path: filepath.Join(t.TempDir(), "state.db"), limit: limit}
+	return newMemberIn(t, t.TempDir(), limit)
+}
+
+func newMemberIn(t tester, dir string, limit int) *member {
+	t.Helper()
+	m := &member{t: t, path: filepath.Join(dir, "state.db"), limit: limit}
 	m.open()
 	t.Cleanup(func() {
 		if err := m.s.Close(); err != nil {
-			t.Error(err)
+			t.Fatal(err)
 		}
 	})
 	return m
@@ -85,7 +99,7 @@ func (m *member) events() []futago.Event {
 
 // testLog builds entries.
 type testLog struct {
-	t       testing.TB
+	t       tester
 	entries []Entry
 	ids     int
 }
@@ -127,7 +141,7 @@ func testBody(n int) command.Body {
 
 // testBatch makes a batch of messages; the copy of message n arrives at n seconds.
 func testBatch(member futago.MemberID, first uint64, messages ...int) *command.TrapBatch {
-	b := &command.TrapBatch{Member: member, Spool: command.ID{1, byte(member[0])}, First: first}
+	b := &command.TrapBatch{Member: member, Spool: command.ID{1, member[0]}, First: first}
 	for i, n := range messages {
 		b.Bodies = append(b.Bodies, testBody(n))
 		b.Copies = append(b.Copies, command.Copy{Body: uint32(i), At: int64(n) * int64(time.Second)})
@@ -346,14 +360,8 @@ func sqlite(t *testing.T, path, text string) {
 	}
 }
 
-type fataler interface {
-	Helper()
-	Fatalf(string, ...any)
-	Context() context.Context
-}
-
 // same fails when two members do not hold the same.
-func same(t fataler, a, b *member) {
+func same(t tester, a, b *member) {
 	t.Helper()
 	x, y := a.Applied(), b.Applied()
 	x.Horizon, y.Horizon = 0, 0 // depends on how much is kept in memory
