@@ -55,7 +55,7 @@ func BenchmarkBuild(b *testing.B) {
 				b.ReportAllocs()
 				i := 0
 				for b.Loop() {
-					m.build(batches[i%len(batches)], 0)
+					m.build(batches[i%len(batches)])
 					i++
 				}
 				b.ReportMetric(float64(b.N*size)/b.Elapsed().Seconds(), "records/s")

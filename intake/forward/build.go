@@ -45,15 +45,15 @@ const (
 	copyBytes  = 8
 )
 
-// build makes one or more batches of at most about maxBytes each. watermark is
-// what holds before the first of them. Nothing in them shares memory with the spool.
-func (m *builder) build(b *spool.Batch, watermark int64) []*command.TrapBatch {
+// build makes one or more batches of at most about maxBytes each. Nothing in
+// them shares memory with the spool.
+func (m *builder) build(b *spool.Batch) []*command.TrapBatch {
 	m.decode(b.Records)
 	var out []*command.TrapBatch
 	next := b.First - b.Base
 	start := func() *command.TrapBatch {
 		m.batch++
-		t := &command.TrapBatch{Member: m.member, Spool: b.Spool, First: next, Watermark: watermark}
+		t := &command.TrapBatch{Member: m.member, Spool: b.Spool, First: next, Watermark: b.Before}
 		out = append(out, t)
 		return t
 	}

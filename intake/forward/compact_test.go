@@ -126,7 +126,7 @@ func TestCompactor_Halves(t *testing.T) {
 	plainBytes, compactBytes := 0, 0
 	for i := 0; i < 40000; i += 1000 {
 		for _, m := range []*builder{a, b} {
-			for _, tb := range m.build(spoolBatch(m.member, i+1, i+1000), 0) {
+			for _, tb := range m.build(spoolBatch(m.member, i+1, i+1000)) {
 				plainBytes += encoded(t, tb)
 				c.Compact(1, tb)
 				compactBytes += encoded(t, tb)

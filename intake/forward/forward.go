@@ -75,7 +75,6 @@ type Forwarder struct {
 	st       Status
 	stale    time.Time // when a conflict was last acted upon
 	needBody uint64    // position behind which a body was missing last
-	sentMark int64     // watermark that the log has
 }
 
 // Status describes a Forwarder.

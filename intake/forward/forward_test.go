@@ -533,7 +533,7 @@ func TestBuild_Bodies(t *testing.T) {
 	add(1, func(r *futago.Received) { r.Transport = futago.TransportTCP })
 	add(1, func(r *futago.Received) { r.Truncated = true })
 	add(1, func(r *futago.Received) { r.Kind = futago.KindSNMPTrap })
-	out := m.build(&b, 5)
+	out := m.build(&b)
 	if len(out) != 1 {
 		t.Fatalf("%d batches", len(out))
 	}
@@ -559,13 +559,13 @@ func TestBuild_Bodies(t *testing.T) {
 	}
 	// Again: nothing is decoded, the batch is the same.
 	before := m.cache.misses
-	again := m.build(&b, 5)[0]
+	again := m.build(&b)[0]
 	if m.cache.misses != before || fmt.Sprint(again) != fmt.Sprint(tb) {
 		t.Error("the second time differs")
 	}
 	// Another revision of the settings: everything is decoded anew.
 	m.settings = func() *futago.IntakeSettings { return &futago.IntakeSettings{Revision: 1} }
-	if m.build(&b, 5); m.cache.misses != before+7 {
+	if m.build(&b); m.cache.misses != before+7 {
 		t.Error("results of older settings were used")
 	}
 }
@@ -573,9 +573,9 @@ func TestBuild_Bodies(t *testing.T) {
 func TestBuild_Split(t *testing.T) {
 	m := testBuilder(plainDecoders)
 	m.maxBytes = 4000
-	b := spool.Batch{Spool: command.ID{1}, First: 1, Records: recs(1, 200), Watermark: 99}
+	b := spool.Batch{Spool: command.ID{1}, First: 1, Records: recs(1, 200), Watermark: 99, Before: 42}
 	next, copies := uint64(1), 0
-	out := m.build(&b, 42)
+	out := m.build(&b)
 	for i, tb := range out {
 		if tb.First != next {
 			t.Fatalf("batch %d starts at %d, want %d", i, tb.First, next)
@@ -609,7 +609,7 @@ func TestBuild_BadDecoders(t *testing.T) {
 	b.Records[1].Kind = futago.KindSNMPTrap
 	b.Records[2].Kind = futago.KindCustomTrap
 	b.Records[3].Kind = 77
-	tb := m.build(&b, 0)[0]
+	tb := m.build(&b)[0]
 	if _, err := command.Encode(tb); err != nil {
 		t.Fatal(err)
 	}

@@ -22,7 +22,6 @@ type flight struct {
 	// after is the position behind which the batch starts, holeFrom the first
 	// one missing before it (0: none), holeTo the end of a hole that nothing follows.
 	after, holeFrom, holeTo uint64
-	watermark               int64
 	settled                 chan struct{} // closed when it was applied and acknowledged
 }
 
@@ -107,17 +106,11 @@ func (s *session) send() error {
 		if prev != nil && (hole || prev.spool != b.Spool) && !s.await(prev) {
 			return nil
 		}
-		f.mu.Lock()
-		watermark := f.sentMark
-		f.mu.Unlock()
-		if prev != nil {
-			watermark = prev.watermark
-		}
-		for _, t := range s.m.build(&b, watermark) {
+		for _, t := range s.m.build(&b) {
 			fl := &flight{
 				spool: b.Spool, base: b.Base, end: b.End, after: b.Base + t.First - 1,
 				last: b.Base + t.First - 1 + uint64(len(t.Copies)), holeTo: b.HoleTo,
-				watermark: t.Watermark, settled: make(chan struct{}),
+				settled: make(chan struct{}),
 			}
 			if hole && fl.after+1 == b.First {
 				fl.holeFrom = next
@@ -220,7 +213,6 @@ func (s *session) collect(ctx context.Context) (v verdict) {
 		f.st.InFlight--
 		if v.cause == causeNone {
 			f.st.LastError = nil
-			f.sentMark = fl.watermark
 		}
 		f.mu.Unlock()
 	}

@@ -1,7 +1,6 @@
 package spool
 
 import (
-	"errors"
 	"hash/crc32"
 	"os"
 	"path/filepath"
@@ -13,7 +12,9 @@ import (
 	"github.com/futago/futago"
 )
 
-// Producer appends for one receiver loop. Its methods are for one goroutine.
+// Producer appends for one receiver. The methods of one that holds the
+// watermark are for one goroutine, as the order of Append and Idle matters;
+// those of another may be called concurrently.
 type Producer struct {
 	s     *Spool
 	name  string
@@ -83,22 +84,41 @@ const streamSlack = 5 * time.Second
 // Append stores records, in order, and sets their Seq to their positions. It
 // returns the last position. The records and their Raw belong to the caller
 // again when it returns. It may block for as long as the kernel takes to accept
-// the data, and does not wait for the disk otherwise.
+// the data, and does not wait for the disk otherwise. A message longer than
+// MaxRaw is cut and marked as truncated.
 //
-// Errors: CodeStorageFull when there is no room, CodeInvalid for a message
-// longer than MaxRaw, CodeUnavailable when the spool is closed, CodeInternal
-// when the file system fails. Records whose Seq is 0 afterwards were not
-// stored; they are counted in Status.Overflowed.
+// Errors: CodeStorageFull when there is no room, CodeUnavailable when the spool
+// is closed, CodeInternal when the file system fails. Records whose Seq is 0
+// afterwards were not stored; they are counted in Status.Overflowed.
 func (p *Producer) Append(recs []futago.Received) (last uint64, err error) {
+	last, rest, err := p.append(recs)
+	if err != nil {
+		p.s.refuse(rest, err)
+	}
+	return last, err
+}
+
+// TryAppend is Append for a caller that keeps what was refused and comes again
+// with it: nothing is counted as lost. That there is no room is reported.
+func (p *Producer) TryAppend(recs []futago.Received) (last uint64, err error) {
+	last, _, err = p.append(recs)
+	if err != nil {
+		p.s.refuse(0, err)
+	}
+	return last, err
+}
+
+func (p *Producer) append(recs []futago.Received) (last uint64, rest int, err error) {
 	for i := range recs {
-		recs[i].Seq = 0
+		r := &recs[i]
+		r.Seq = 0
+		if len(r.Raw) > MaxRaw {
+			r.Raw, r.Truncated = r.Raw[:MaxRaw], true
+		}
 	}
 	for len(recs) > 0 {
 		n, size, newest := 0, 0, recs[0].At
 		for n < len(recs) && n < maxBlockRecords {
-			if len(recs[n].Raw) > MaxRaw {
-				break
-			}
 			r := recordSize(&recs[n])
 			if n > 0 && size+r > blockTarget {
 				break
@@ -107,16 +127,9 @@ func (p *Producer) Append(recs []futago.Received) (last uint64, err error) {
 			size += r
 			n++
 		}
-		if n == 0 {
-			p.s.refuse(1, nil)
-			err = errors.Join(err, futago.Errorf(futago.CodeInvalid, "a message of %d bytes is longer than %d", len(recs[0].Raw), MaxRaw))
-			recs = recs[1:]
-			continue
-		}
-		first, berr := p.appendBlock(recs[:n], size, newest)
-		if berr != nil {
-			p.s.refuse(len(recs), berr)
-			return last, errors.Join(err, berr)
+		first, err := p.appendBlock(recs[:n], size, newest)
+		if err != nil {
+			return last, len(recs), err
 		}
 		for i := range n {
 			recs[i].Seq = first + uint64(i)
@@ -124,7 +137,7 @@ func (p *Producer) Append(recs []futago.Received) (last uint64, err error) {
 		last = first + uint64(n) - 1
 		recs = recs[n:]
 	}
-	return last, err
+	return last, 0, nil
 }
 
 func (p *Producer) appendBlock(recs []futago.Received, size int, newest int64) (first uint64, err error) {
@@ -280,9 +293,6 @@ func (s *Spool) refuse(n int, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.stat.overflowed += uint64(n)
-	if err == nil {
-		return
-	}
 	s.stat.lastError = err
 	if futago.CodeOf(err) != futago.CodeUnavailable {
 		s.full.add(uint64(n), s.o.Now(), err)

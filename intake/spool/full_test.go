@@ -78,6 +78,12 @@ func TestOverflow_LimitAndReports(t *testing.T) {
 		if got := r.topics(); got != "spool-overflow spool-overflow" {
 			t.Fatalf("reports: %q", r.all())
 		}
+		if _, err := p.TryAppend(recs(n+1, n+20)); futago.CodeOf(err) != futago.CodeStorageFull {
+			t.Errorf("TryAppend: %v", err)
+		}
+		if got := s.Status().Overflowed; got != refused {
+			t.Errorf("TryAppend counted: %d, want %d", got, refused)
+		}
 		if err := s.Ack(uint64(n)); err != nil {
 			t.Fatal(err)
 		}
@@ -331,11 +337,11 @@ func TestWatermark_PartOfBlock(t *testing.T) {
 			s.mu.Unlock()
 		}
 		b, err := s.Read(t.Context(), 11, 4, 1<<20)
-		if err != nil || len(b.Records) != 4 || b.Watermark != rec(10).At || b.AtEnd {
+		if err != nil || len(b.Records) != 4 || b.Watermark != rec(10).At || b.Before != rec(10).At || b.AtEnd {
 			t.Errorf("cached %v: %d records, watermark %d, %v", cached, len(b.Records), b.Watermark, err)
 		}
 		b, err = s.Read(t.Context(), 15, 100, 1<<20)
-		if err != nil || len(b.Records) != 6 || b.Watermark != rec(20).At || !b.AtEnd {
+		if err != nil || len(b.Records) != 6 || b.Watermark != rec(20).At || b.Before != rec(10).At || !b.AtEnd {
 			t.Errorf("cached %v: %d records, watermark %d, %v", cached, len(b.Records), b.Watermark, err)
 		}
 	}

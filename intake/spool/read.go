@@ -25,8 +25,9 @@ type Batch struct {
 	// HoleTo is set, and Records empty, when no record from First up to this
 	// position can be read: the state machine knows whether it has them.
 	HoleTo uint64
-	// Watermark holds once this batch is applied: nanoseconds since 1970.
-	Watermark int64
+	// Watermark holds once this batch is applied, Before holds before it:
+	// nanoseconds since 1970.
+	Watermark, Before int64
 	// AtEnd says that nothing newer had been appended.
 	AtEnd bool
 }
@@ -80,7 +81,7 @@ func (s *Spool) tryRead(from uint64, maxRecords, maxBytes int) (b Batch, ok bool
 	live, last := s.watermarkLocked(), s.last
 	if from > last {
 		e, _ := s.epochs.at(last + 1)
-		b = Batch{Spool: e.ID, Base: e.Base, First: last + 1, Watermark: live, AtEnd: true}
+		b = Batch{Spool: e.ID, Base: e.Base, First: last + 1, Watermark: live, Before: live, AtEnd: true}
 		s.mu.Unlock()
 		if d := live - s.readWM; d < watermarkStep && d > -watermarkStep {
 			return b, false, nil
@@ -130,6 +131,7 @@ func (s *Spool) tryRead(from uint64, maxRecords, maxBytes int) (b Batch, ok bool
 	}
 	if len(b.Records) == 0 {
 		b.HoleTo = to
+		b.Watermark, b.Before = s.readWM, s.readWM // claims nothing new
 	}
 	if b.AtEnd = b.Next() == last+1; b.AtEnd {
 		b.Watermark = live
@@ -164,7 +166,7 @@ func (t *taker) take(c cachedBlock) (more bool, err error) {
 	last := min(c.last(), t.to)
 	start := len(b.Records)
 	if start == 0 {
-		b.First = first
+		b.First, b.Before = first, c.before
 		last = min(last, first+uint64(t.maxRecords)-1)
 		b.Records = make([]futago.Received, 0, min(t.maxRecords, max(c.count, 64)))
 	}

@@ -153,12 +153,31 @@ func TestAppend_TooLong(t *testing.T) {
 	p := s.Producer("p", true)
 	rs := recs(1, 3)
 	rs[1].Raw = make([]byte, MaxRaw+1)
-	last, err := p.Append(rs)
-	if futago.CodeOf(err) != futago.CodeInvalid || last != 2 {
+	if last, err := p.Append(rs); err != nil || last != 3 {
 		t.Fatalf("got %d, %v", last, err)
 	}
-	if rs[0].Seq != 1 || rs[1].Seq != 0 || rs[2].Seq != 2 {
-		t.Fatalf("got Seq %d %d %d", rs[0].Seq, rs[1].Seq, rs[2].Seq)
+	got := flatten(readAll(t, s, 1, 100))
+	if len(got[1].Raw) != MaxRaw || !got[1].Truncated || got[0].Truncated || got[2].Truncated {
+		t.Errorf("%d bytes, truncated %v", len(got[1].Raw), got[1].Truncated)
+	}
+}
+
+func TestAppend_Concurrent(t *testing.T) {
+	s := open(t, Options{Dir: memDir(t)})
+	p := s.Producer("streams", false)
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 100 {
+				if _, err := p.Append(recs(1, 3)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if got := flatten(readAll(t, s, 1, 100)); len(got) != 2400 {
+		t.Errorf("%d records", len(got))
 	}
 }
 
