@@ -33,6 +33,17 @@ func (r Reason) String() string {
 // MarshalText implements [encoding.TextMarshaler].
 func (r Reason) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
 
+// UnmarshalText implements [encoding.TextUnmarshaler].
+func (r *Reason) UnmarshalText(b []byte) error {
+	for i, n := range reasonNames {
+		if i > 0 && n == string(b) {
+			*r = Reason(i)
+			return nil
+		}
+	}
+	return Errorf(CodeInvalid, "unknown reason %q", b)
+}
+
 // Receipt is the proof that one manager received a trap.
 type Receipt struct {
 	Member MemberID `json:"member"`

@@ -146,6 +146,14 @@ func (k Key) String() string { return hex.EncodeToString(k[:]) }
 // MarshalText implements [encoding.TextMarshaler].
 func (k Key) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
 
+// UnmarshalText implements [encoding.TextUnmarshaler].
+func (k *Key) UnmarshalText(b []byte) error {
+	if n, err := hex.Decode(k[:], b); err != nil || n != len(k) {
+		return Errorf(CodeInvalid, "%q is no key", b).WithAction("write 32 hexadecimal digits")
+	}
+	return nil
+}
+
 // Received is a trap as it arrived, before any decoding: what a receiver puts
 // into the spool.
 type Received struct {

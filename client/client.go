@@ -200,7 +200,10 @@ func (c *Client) once(ctx context.Context, method, base, path string, body []byt
 		return err
 	}
 	if err := json.NewDecoder(res.Body).Decode(out); err != nil {
-		return fmt.Errorf("answer to %s %s: %w", method, path, err)
+		return &problemError{Problem{
+			Status: res.StatusCode, Code: futago.CodeIncompatible, Detail: fmt.Sprintf("the answer to %s %s is not understood: %v", method, path, err),
+			Action: "use the futago of the manager's version",
+		}}
 	}
 	return nil
 }

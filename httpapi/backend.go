@@ -63,4 +63,8 @@ type Backend interface {
 type Actor struct {
 	Name     string
 	Proposal command.ID
+	// Local marks the operator at this host's own socket, whose change a
+	// standby forwards instead of naming the leader, for there are no
+	// credentials of the operator's to use there.
+	Local bool
 }

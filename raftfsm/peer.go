@@ -54,7 +54,8 @@ func (n *Node) Hello(ask uint64) Hello {
 	}
 	if ask > 0 {
 		h.AskedIndex = ask
-		if sum, ok := n.machine.HashAt(ask); ok {
+		// Beyond Applied the machine answers for what it has.
+		if sum, ok := n.machine.HashAt(ask); ok && ask <= a.Index {
 			h.AskedHash = hex.EncodeToString(sum[:])
 		}
 	}

@@ -30,14 +30,14 @@ type checkpointer struct {
 	c  *litedb.Conn
 }
 
-func startCheckpointer(path string, log *slog.Logger) (*checkpointer, error) {
+func startCheckpointer(ctx context.Context, path string, log *slog.Logger) (*checkpointer, error) {
 	c, err := litedb.Open(path, litedb.Options{Pragmas: []string{
 		"synchronous(NORMAL)", "cache_size(-256)", "busy_timeout(10000)",
 	}})
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(ctx)
 	k := &checkpointer{path: path, log: log, wake: make(chan struct{}, 1), stop: cancel, c: c}
 	k.done.Go(func() { k.run(ctx) })
 	return k, nil

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -252,12 +253,13 @@ func sorted[V any](m map[string]V) (list []V) {
 }
 
 func TestStore_Model(t *testing.T) {
+	top, runs := t.TempDir(), 0
 	rapid.Check(t, func(t *rapid.T) {
-		dir, err := os.MkdirTemp("", "store")
-		if err != nil {
+		runs++
+		dir := filepath.Join(top, fmt.Sprint(runs))
+		if err := os.Mkdir(dir, 0o700); err != nil {
 			t.Fatal(err)
 		}
-		defer os.RemoveAll(dir)
 		o := Options{Path: dir + "/futago.db", ClusterID: "c"}
 		s, err := Open(t.Context(), o)
 		if err != nil {

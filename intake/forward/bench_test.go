@@ -7,6 +7,7 @@ import (
 
 	"github.com/futago/futago"
 	"github.com/futago/futago/intake/spool"
+	"github.com/futago/futago/intake/syslog"
 	"github.com/futago/futago/raftfsm/command"
 )
 
@@ -30,11 +31,13 @@ func spoolBatch(m futago.MemberID, from, to int) *spool.Batch {
 	return b
 }
 
+var syslogDecoders = map[futago.Kind]Decoder{futago.KindSyslog: syslog.Decode}
+
 func BenchmarkBuild(b *testing.B) {
 	for _, workers := range []int{1, 2} {
 		for _, repeats := range []int{0, 95} {
 			b.Run(fmt.Sprintf("workers=%d/repeats=%d%%", workers, repeats), func(b *testing.B) {
-				m := testBuilder(plainDecoders)
+				m := testBuilder(syslogDecoders)
 				m.workers = workers
 				const size = 4096
 				batches := make([]*spool.Batch, 64)
@@ -75,6 +78,7 @@ func BenchmarkEndToEnd(b *testing.B) {
 			}
 			defer s.Close()
 			o := options(s, nil)
+			o.Decoders = syslogDecoders
 			o.Submit = func(_ context.Context, t *command.TrapBatch) Pending {
 				if _, err := command.Encode(t); err != nil {
 					b.Error(err)

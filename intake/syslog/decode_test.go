@@ -219,8 +219,10 @@ func TestDecode_AgreesWithAnotherParser(t *testing.T) {
 		f := got.Syslog
 		type fields struct{ pri, host, app, procID, msgID, message string }
 		g := fields{fmt.Sprint(int(f.Facility)*8 + int(got.Severity)), got.Host, f.App, f.ProcID, f.MsgID, got.Message}
-		w := fields{fmt.Sprint(*want.Priority), text(want.Hostname), text(want.Appname), text(want.ProcID), text(want.MsgID),
-			strings.TrimRight(text(want.Message), "\n")}
+		w := fields{
+			fmt.Sprint(*want.Priority), text(want.Hostname), text(want.Appname), text(want.ProcID), text(want.MsgID),
+			strings.TrimRight(text(want.Message), "\n"),
+		}
 		if g != w {
 			t.Fatalf("%q:\n got %+v\nwant %+v", raw, g, w)
 		}

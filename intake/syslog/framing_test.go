@@ -64,15 +64,19 @@ func TestFramer(t *testing.T) {
 		{name: "lines, then counted", data: "<1>a\n4 <2>b4 <3>c", want: []string{"<1>a", "<2>b", "<3>c"}},
 		// The sender counts characters: each é has two bytes.
 		{name: "counts too small", data: "6 <1>éé7 <2>abcd", want: []string{"<1>éé"[:6], "é"[1:], "<2>abcd"}, faults: 1},
-		{name: "digits that are no count", data: "2024-03-01 a\n12 monkeys\n5 <errors> found\n007 <1>x\n123456789 <1>y\n7\n",
-			want: []string{"2024-03-01 a", "12 monkeys", "5 <errors> found", "007 <1>x", "123456789 <1>y", "7"}},
+		{
+			name: "digits that are no count", data: "2024-03-01 a\n12 monkeys\n5 <errors> found\n007 <1>x\n123456789 <1>y\n7\n",
+			want: []string{"2024-03-01 a", "12 monkeys", "5 <errors> found", "007 <1>x", "123456789 <1>y", "7"},
+		},
 		{name: "line of the limit", data: "<1>" + long[:17] + "\n<2>" + long[:17] + "\r\n", want: []string{"<1>" + long[:17], "<2>" + long[:17]}},
 		{name: "line above the limit", data: "<1>" + long + "\n<2>b\n", want: []string{"<1>" + long[:17] + "✂", "<2>b"}, discarded: 13},
 		{name: "counted of the limit", data: "20 <1>" + long[:17] + "4 <2>b", want: []string{"<1>" + long[:17], "<2>b"}},
 		{name: "counted above the limit", data: "33 <1>" + long + "4 <2>b", want: []string{"<1>" + long[:17] + "✂", "<2>b"}, discarded: 13},
 		{name: "too long without end", data: "<1>" + long + long, want: []string{"<1>" + long[:17] + "✂"}, discarded: 43},
-		{name: "wrong count, then too long, then right", data: "4 <1>a" + long + "4 <2>b4 <3>c", want: []string{"<1>a", long[:20] + "✂", "<2>b", "<3>c"},
-			faults: 1, discarded: 10},
+		{
+			name: "wrong count, then too long, then right", data: "4 <1>a" + long + "4 <2>b4 <3>c", want: []string{"<1>a", long[:20] + "✂", "<2>b", "<3>c"},
+			faults: 1, discarded: 10,
+		},
 		{name: "nothing", data: "", want: nil},
 		{name: "only ends", data: "\n\x00\r\n", want: nil},
 	} {

@@ -64,7 +64,7 @@ func TestPeer_Logger(t *testing.T) {
 		{args: []string{"--tcp", "--rfc5424"}, format: "rfc5424", to: s.Addr(), sd: 1},
 		{args: []string{"--tcp", "--octet-count", "--rfc3164"}, format: "rfc3164", to: s.Addr()},
 		{
-			args: []string{"--tcp", "--octet-count", "--rfc5424", "--msgid", "ID47", "--sd-id", "x@1", "--sd-param", `a="1"`},
+			args:   []string{"--tcp", "--octet-count", "--rfc5424", "--msgid", "ID47", "--sd-id", "x@1", "--sd-param", `a="1"`},
 			format: "rfc5424", to: s.Addr(), sd: 2,
 		},
 	} {

@@ -46,16 +46,21 @@ func (r *reader) read(ctx context.Context, c net.Conn) error {
 			end = broken
 		}
 		r.take(ctx, at, end)
-		switch {
-		case err == nil:
-		case errors.Is(err, io.EOF), ctx.Err() != nil:
-			return nil
-		case errors.Is(err, os.ErrDeadlineExceeded):
-			return errors.New("idle for too long")
-		default:
-			return err
+		if err != nil {
+			return unlessNormal(ctx, err)
 		}
 	}
+}
+
+// unlessNormal returns err unless it is how connections end.
+func unlessNormal(ctx context.Context, err error) error {
+	switch {
+	case errors.Is(err, io.EOF), ctx.Err() != nil: // ended by the sender, or by the receiver's stop
+		return nil
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return errors.New("idle for too long")
+	}
+	return err
 }
 
 // take appends all messages that have come. It waits while the spool refuses,

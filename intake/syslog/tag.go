@@ -152,7 +152,7 @@ func percentTag(s string, at int) tag {
 		end++
 	}
 	colon := skipSpaces(s, end)
-	if colon >= len(s) || s[colon] != ':' || end-at < 4 || strings.IndexAny(s[at:end], "-/") < 0 {
+	if colon >= len(s) || s[colon] != ':' || end-at < 4 || !strings.ContainsAny(s[at:end], "-/") {
 		return tag{}
 	}
 	return tag{name: span{at, end}, end: skipOne(s, colon+1), strong: true, keep: true}

@@ -34,7 +34,7 @@ func (d *date) anyZone(s string) int {
 	for n < len(s) && n < 7 && s[n] >= 'A' && s[n] <= 'Z' {
 		n++
 	}
-	if n < 3 && !(n == 2 && s[1] == 'Z') || n < len(s) && s[n] != ' ' && s[n] != ':' {
+	if n < 3 && (n != 2 || s[1] != 'Z') || n < len(s) && s[n] != ' ' && s[n] != ':' {
 		return 0
 	}
 	name := s[1:n]

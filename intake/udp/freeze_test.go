@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"io"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -16,11 +17,11 @@ import (
 // childMark tells a copy of the test program to be a receiver.
 const childMark = "FUTAGO_UDP_TEST_CHILD"
 
-// receiveAndTell prints what Run does, a line each, until its standard input ends.
-func receiveAndTell() int {
+// receiveAndTell writes what Run does, a line each, until its standard input ends.
+func receiveAndTell(out io.Writer) int {
 	c, err := Listen(context.Background(), Config{Address: "127.0.0.1:0"})
 	if err != nil {
-		fmt.Println("error", err)
+		fmt.Fprintln(out, "error", err)
 		return 1
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -28,15 +29,15 @@ func receiveAndTell() int {
 		_, _ = os.Stdin.Read(make([]byte, 1))
 		cancel()
 	}()
-	fmt.Println("address", c.Addr())
+	fmt.Fprintln(out, "address", c.Addr())
 	err = c.Run(ctx, func(ds []Datagram) error {
 		for _, d := range ds {
-			fmt.Println("datagram", d.At, string(d.Data))
+			fmt.Fprintln(out, "datagram", d.At, string(d.Data))
 		}
 		return nil
-	}, func(at time.Time) { fmt.Println("idle", at.UnixNano()) })
+	}, func(at time.Time) { fmt.Fprintln(out, "idle", at.UnixNano()) })
 	if err != nil {
-		fmt.Println("error", err)
+		fmt.Fprintln(out, "error", err)
 		return 1
 	}
 	return 0

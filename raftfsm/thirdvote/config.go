@@ -60,7 +60,8 @@ type Config struct {
 	CommitPoll time.Duration
 
 	Logger *slog.Logger
-	// OnEvent, if set, is told what happens. It must return at once.
+	// OnEvent, if set, is told what happens. It must return at once, and call
+	// nothing of the Voter but Status.
 	OnEvent func(Event)
 
 	// switches is for tests: see rules.Switches.

@@ -112,12 +112,7 @@ func start(t testing.TB, opts ...option) *cluster {
 	for _, o := range opts {
 		o(c.nodes)
 	}
-	t.Cleanup(func() {
-		c.link.set(linkState{})
-		for _, n := range c.nodes {
-			n.crash()
-		}
-	})
+	t.Cleanup(c.close)
 	a, b := c.nodes["a"], c.nodes["b"]
 	if _, err := Create(t.Context(), a.client, "a", a.identity); err != nil {
 		t.Fatal(err)
@@ -128,6 +123,13 @@ func start(t testing.TB, opts ...option) *cluster {
 	b.start()
 	c.settled()
 	return c
+}
+
+func (c *cluster) close() {
+	c.link.set(linkState{})
+	for _, n := range c.nodes {
+		n.crash()
+	}
 }
 
 func (n *node) wipe() {
@@ -330,7 +332,7 @@ func (c *cluster) settled() {
 	})
 }
 
-// hold waits a while and fails if cond becomes true.
+// never waits a while and fails if cond becomes true.
 func (c *cluster) never(what string, d time.Duration, cond func() bool) {
 	c.t.Helper()
 	for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(time.Millisecond) {

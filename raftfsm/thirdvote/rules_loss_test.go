@@ -15,18 +15,56 @@ import (
 
 // bothWays runs a schedule with the rules of base, in which it must come out
 // well, and with one more rule removed from the manager on, in which the same
-// schedule must lose what the rule protects. bad reports a loss.
+// schedule must lose what the rule protects. bad reports a loss. A busy machine
+// can upset a schedule, by an election that nobody ordered; then it is run
+// again. A loss with the rules in force is never forgiven.
 func bothWays(t *testing.T, on futago.MemberID, base, removed rules.Switches, bad func(c *cluster) bool) {
+	const tries = 4
 	t.Run("in force", func(t *testing.T) {
-		if bad(start(t, sw(on, base))) {
-			t.Error("lost in spite of the rule")
+		for range tries {
+			lost, off := attempt(t, bad, sw(on, base))
+			if lost {
+				t.Fatal("lost in spite of the rule")
+			}
+			if off == "" {
+				return
+			}
+			t.Logf("the schedule was upset: %s", off)
 		}
+		t.Errorf("the schedule was upset %d times", tries)
 	})
 	t.Run("removed", func(t *testing.T) {
-		if !bad(start(t, sw(on, removed))) {
-			t.Error("nothing lost without the rule: the schedule does not test it")
+		for range tries {
+			lost, off := attempt(t, bad, sw(on, removed))
+			if lost {
+				return
+			}
+			t.Logf("nothing lost %s", off)
 		}
+		t.Error("nothing lost without the rule: the schedule does not test it")
 	})
+}
+
+// upset is the panic of a schedule that did not go as planned.
+type upset string
+
+func (c *cluster) upset(format string, args ...any) {
+	panic(upset(fmt.Sprintf(format, args...)))
+}
+
+func attempt(t *testing.T, bad func(c *cluster) bool, opts ...option) (lost bool, off upset) {
+	c := start(t, opts...)
+	defer c.close()
+	defer func() {
+		switch r := recover().(type) {
+		case nil:
+		case upset:
+			off = r
+		default:
+			panic(r)
+		}
+	}()
+	return bad(c), ""
 }
 
 // alone cuts the managers apart and has the leader a acknowledge a write alone.
@@ -35,10 +73,10 @@ func (c *cluster) alone(key string) {
 	c.link.set(linkState{cut: true})
 	a := c.nodes["a"]
 	if !a.write(key, patience) {
-		c.t.Fatalf("%s was not acknowledged; register: %v", key, c.reg.Current())
+		c.upset("%s was not acknowledged; register: %v", key, c.reg.Current())
 	}
 	if !c.reg.Current().Holders.Only("a") {
-		c.t.Fatalf("acknowledged alone with the record %v", c.reg.Current())
+		c.upset("acknowledged alone with the record %v", c.reg.Current())
 	}
 }
 
@@ -82,7 +120,7 @@ func (c *cluster) wipedB() (key string) {
 	c.wait("b takes the first entries", func() bool { return b.raft.LastIndex() == 8 })
 	a.crash()
 	if c.reg.Current().Holders != register.Both {
-		c.t.Fatalf("the schedule is off: %v", c.reg.Current())
+		c.upset("%v", c.reg.Current())
 	}
 	return key
 }
@@ -148,14 +186,14 @@ func TestRule_R2_BoundToTheTerm(t *testing.T) {
 		a, b := c.nodes["a"], c.nodes["b"]
 		c.link.set(linkState{cut: true, noGreets: true}) // no greetings, no readmission
 		if !a.write("e1", patience) {
-			c.t.Fatal("e1")
+			c.upset("e1")
 		}
 		c.link.set(linkState{noGreets: true})
 		c.wait("b has e1", func() bool { return b.fsm.has("e1") })
 		c.transfer(b)
 		c.link.set(linkState{cut: true, noGreets: true})
 		if !b.write("x", patience) || !c.reg.Current().Holders.Only("b") {
-			c.t.Fatalf("x: %v", c.reg.Current())
+			c.upset("x: %v", c.reg.Current())
 		}
 		c.link.set(linkState{noGreets: true})
 		c.wait("a has x", func() bool { return a.fsm.has("x") })
@@ -331,7 +369,7 @@ func TestRule_R5_EvidenceDeposes(t *testing.T) {
 				c.wait("b leads", func() bool { return b.raft.State() == raft.Leader })
 				began := time.Now()
 				if !b.write("e1", patience) {
-					c.t.Fatal("b does not serve")
+					c.upset("b does not serve")
 				}
 				for time.Since(began) < 10*heartbeat {
 					if a.raft.State() != raft.Leader {
@@ -368,26 +406,26 @@ func TestRule_R6_UnadmittedDoesNotCampaign(t *testing.T) {
 
 // A wiped node in a low term would acknowledge to a leader that is deposed.
 func TestRule_R6_TermOfTheRegister(t *testing.T) {
-	run := func(t *testing.T, onB rules.Switches) bool {
-		c := start(t, sw("a", rules.Switches{R5NoEvidence: true}), sw("b", onB))
+	bothWays(t, "b", rules.Switches{}, rules.Switches{R6KeepTerm: true}, func(c *cluster) bool {
 		a, b := c.nodes["a"], c.nodes["b"]
+		// An old leader that does not notice: without evidence, so without R5.
+		a.crash()
+		a.switches = rules.Switches{R5NoEvidence: true}
+		a.start()
+		c.settled()
+		c.transfer(a)
+		c.settled()
 		c.link.set(linkState{cut: true})
 		c.wait("b leads", func() bool { return b.raft.State() == raft.Leader })
 		if !b.write("e1", patience) {
-			t.Fatal("b does not serve")
+			c.upset("b does not serve")
 		}
 		b.crash()
 		b.wipe()
 		b.start()
 		c.link.set(linkState{})
 		return a.write("stale", 10*heartbeat)
-	}
-	if run(t, rules.Switches{}) {
-		t.Error("the deposed leader acknowledged")
-	}
-	if !run(t, rules.Switches{R6KeepTerm: true}) {
-		t.Error("nothing lost without the rule: the schedule does not test it")
-	}
+	})
 }
 
 func TestRule_R7_RegisterWentBack(t *testing.T) {
@@ -417,7 +455,7 @@ func TestRule_R8_LeaderIsNotEnough(t *testing.T) {
 		c.link.set(linkState{cut: true})
 		c.wait("b leads", func() bool { return b.raft.State() == raft.Leader })
 		if !b.write("e1", patience) {
-			c.t.Fatal("b does not serve")
+			c.upset("b does not serve")
 		}
 		_, err := a.voter.VerifyRead(c.t.Context())
 		return err == nil

@@ -139,9 +139,11 @@ func (v *Voter) vote(term uint64, trial bool) (granted bool, answerTerm uint64) 
 			continue
 		}
 		v.mu.Lock()
-		if rep.Granted {
+		switch {
+		case trial:
+		case rep.Granted:
 			v.count.Votes++
-		} else {
+		default:
 			v.count.VotesRefused++
 		}
 		v.mu.Unlock()

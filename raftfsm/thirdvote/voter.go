@@ -50,6 +50,7 @@ type Voter struct {
 	floor     rules.Mark // the mark when the running read began
 	begunAt   time.Time  // when it began
 	replaced  bool
+	disputed  rules.Mark // the last one the peer named that was not higher
 
 	peer    Greeting // the last answer
 	contact contact
@@ -337,7 +338,11 @@ func (v *Voter) heardOf(m rules.Mark) error {
 	mem := v.mem
 	v.mu.Unlock()
 	if !m.Above(mem.Mark) || v.cfg.switches.R7NoMark {
-		if m.Version == mem.Mark.Version && m != mem.Mark {
+		v.mu.Lock()
+		said := v.disputed == m
+		v.disputed = m
+		v.mu.Unlock()
+		if m.Version == mem.Mark.Version && m != mem.Mark && !said {
 			v.tell(EventWentBack, rules.ReasonOtherHistory, futago.Errorf(futago.CodeCorrupt,
 				"the managers know two records of version %d of the register", m.Version))
 		}

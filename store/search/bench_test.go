@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strconv"
 	"testing"
 	"time"
@@ -63,8 +64,8 @@ func BenchmarkPage(b *testing.B) {
 	}
 	dir := b.TempDir()
 	if d := os.Getenv("FUTAGO_BENCH_DIR"); d != "" {
-		var err error
-		if dir, err = os.MkdirTemp(d, "bench"); err != nil {
+		dir = filepath.Join(d, fmt.Sprint("futago-bench-", os.Getpid()))
+		if err := os.Mkdir(dir, 0o700); err != nil {
 			b.Fatal(err)
 		}
 		b.Cleanup(func() { os.RemoveAll(dir) })

@@ -190,13 +190,12 @@ const (
 // it build anew, and while there is no room it tries again.
 func (x *Index) Run(ctx context.Context) error {
 	failing := false
-	for {
+	for ctx.Err() == nil {
 		changed := x.o.Store.Changed()
 		n, err := x.step(ctx)
 		wait := time.Duration(n) * time.Second / time.Duration(x.o.Rate)
 		switch {
 		case ctx.Err() != nil:
-			return nil
 		case err == nil:
 			failing = false
 			if n < batch {
@@ -204,7 +203,6 @@ func (x *Index) Run(ctx context.Context) error {
 				case <-changed:
 				case <-x.wake:
 				case <-ctx.Done():
-					return nil
 				}
 				wait = max(wait, coalesce)
 			}
@@ -227,9 +225,9 @@ func (x *Index) Run(ctx context.Context) error {
 		case <-t.C:
 		case <-ctx.Done():
 			t.Stop()
-			return nil
 		}
 	}
+	return nil
 }
 
 // errIndex marks damage of the index file, as against that of the store.

@@ -3,8 +3,6 @@ package search
 import (
 	"context"
 	"fmt"
-	"io"
-	"log/slog"
 	"math/rand/v2"
 	"net/netip"
 	"os"
@@ -119,7 +117,6 @@ func openIndex(t testing.TB, s *store.Store) *Index {
 	t.Helper()
 	x, err := Open(t.Context(), Options{
 		Path: filepath.Join(filepath.Dir(s.Path()), "search.db"), Store: s,
-		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -17,6 +17,10 @@ import (
 	"modernc.org/sqlite"
 )
 
+// uninterrupted is handed to the driver: with another context it starts a
+// goroutine per call. Long queries look at theirs between two rows instead.
+var uninterrupted = context.Background()
+
 // Conn is one connection. It is not safe for concurrent use.
 type Conn struct {
 	c     driver.Conn
@@ -36,6 +40,8 @@ type Options struct {
 }
 
 // Open opens a connection to the database file at path.
+//
+//nolint:contextcheck // see uninterrupted
 func Open(path string, o Options) (*Conn, error) {
 	q := make([]string, 0, len(o.Pragmas)+2)
 	switch {
@@ -51,8 +57,7 @@ func Open(path string, o Options) (*Conn, error) {
 	if err != nil {
 		return nil, wrap(path, err)
 	}
-	// Opening cannot be interrupted, so there is no context to pass.
-	c, err := cn.Connect(context.Background())
+	c, err := cn.Connect(uninterrupted)
 	if err != nil {
 		return nil, wrap(path, err)
 	}
@@ -120,8 +125,10 @@ func (s *Stmt) Args(n int) []driver.NamedValue {
 
 // Exec runs the statement with the arguments filled into Args and returns the
 // number of rows it changed. It is never interrupted.
+//
+//nolint:contextcheck // see uninterrupted
 func (s *Stmt) Exec() (int64, error) {
-	r, err := s.ex.ExecContext(context.Background(), s.args)
+	r, err := s.ex.ExecContext(uninterrupted, s.args)
 	if err != nil {
 		return 0, wrap(s.c.path, err)
 	}
@@ -142,12 +149,14 @@ func (c *Conn) Exec(sql string, args ...any) (int64, error) {
 }
 
 // Script runs statements without arguments and without keeping them.
+//
+//nolint:contextcheck // see uninterrupted
 func (c *Conn) Script(sql string) error {
 	ex, ok := c.c.(driver.ExecerContext)
 	if !ok {
 		return errors.New("sqlite driver without ExecContext")
 	}
-	_, err := ex.ExecContext(context.Background(), sql, nil)
+	_, err := ex.ExecContext(uninterrupted, sql, nil)
 	return wrap(c.path, err)
 }
 
@@ -181,13 +190,12 @@ func (c *Conn) Query(ctx context.Context, visit func(Row) error, sql string, arg
 	return s.query(ctx, visit)
 }
 
+//nolint:contextcheck // see uninterrupted
 func (s *Stmt) query(ctx context.Context, visit func(Row) error) (err error) {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	// The context is checked between rows; handing it to the driver would
-	// cost a goroutine per query and cover the first row only.
-	rows, err := s.qu.QueryContext(context.Background(), s.args)
+	rows, err := s.qu.QueryContext(uninterrupted, s.args)
 	if err != nil {
 		return wrap(s.c.path, err)
 	}
