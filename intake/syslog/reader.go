@@ -56,9 +56,9 @@ func (r *reader) read(ctx context.Context, c net.Conn) error {
 func unlessNormal(ctx context.Context, err error) error {
 	switch {
 	case errors.Is(err, io.EOF), ctx.Err() != nil: // ended by the sender, or by the receiver's stop
-		return nil
+		err = nil
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return errors.New("idle for too long")
+		err = errors.New("idle for too long")
 	}
 	return err
 }
