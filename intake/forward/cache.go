@@ -97,8 +97,13 @@ func (c *cache) own(e *entry) {
 	if c.entries[e.hash] != e {
 		return // dropped within the same batch
 	}
-	e.raw = bytes.Clone(e.raw)
-	e.size = int64(len(e.raw)+len(e.body.Trap)) + entryOverhead
+	e.size = int64(len(e.body.Trap)) + entryOverhead
+	if i := bytes.Index(e.body.Trap, e.raw); i >= 0 { // an encoded trap has it whole
+		e.raw = e.body.Trap[i : i+len(e.raw)]
+	} else {
+		e.raw = bytes.Clone(e.raw)
+		e.size += int64(len(e.raw))
+	}
 	c.size += e.size
 	for c.size > c.limit && c.ring.prev != &c.ring {
 		c.drop(c.ring.prev)

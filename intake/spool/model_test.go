@@ -298,3 +298,33 @@ func BenchmarkWaitAcked(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkOpen starts on a backlog of 128 MB: only the newest file is read.
+func BenchmarkOpen(b *testing.B) {
+	dir := b.TempDir()
+	s := open(b, Options{Dir: dir})
+	p := s.Producer("p", true)
+	rs := make([]futago.Received, 1000)
+	for i := range rs {
+		rs[i] = rec(i)
+		rs[i].Raw = make([]byte, 150)
+	}
+	for range 750 {
+		if _, err := p.Append(rs); err != nil {
+			b.Fatal(err)
+		}
+	}
+	closeSpool(b, s)
+	for b.Loop() {
+		s, err := Open(Options{Dir: dir})
+		if err != nil {
+			b.Fatal(err)
+		}
+		if s.Status().Depth != 750000 {
+			b.Fatal(s.Status())
+		}
+		if err := s.Close(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
