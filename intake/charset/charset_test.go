@@ -189,6 +189,13 @@ func TestDecode_Setting(t *testing.T) {
 	}
 }
 
+func TestDecode_LongText(t *testing.T) {
+	want := strings.Repeat("a", 100<<10) + strings.Repeat("障害が発生しました。", 20<<10)
+	if got, name := Decode(encode(t, japanese.EUCJP, want), ""); name != EUCJP || got != want {
+		t.Errorf("read as %s", name)
+	}
+}
+
 func TestDecode_EscapesThatAreNoJapanese(t *testing.T) {
 	for _, s := range []string{"\x1b[31mred\x1b[0m", "\x1b(B plain", "\x1b$B", "\x1b$B\x01\x02", "\x1b"} {
 		if got, name := Decode([]byte(s), ""); name == ISO2022JP && strings.Contains(got, "\uFFFD") || !utf8.ValidString(got) {

@@ -1,6 +1,7 @@
 package charset
 
 import (
+	"bytes"
 	"sync"
 	"unicode/utf8"
 
@@ -35,9 +36,15 @@ const (
 	scoreUTF8x3    = 40
 )
 
+// enough bytes, from the first that is not ASCII, tell what the rest is.
+const enough = 16 << 10
+
 // guess picks the likeliest character set of b, which has bytes above 0x7F and
 // is no valid UTF-8. Equal scores go to the set named first.
 func guess(b []byte) string {
+	first := bytes.IndexFunc(b, func(r rune) bool { return r >= utf8.RuneSelf })
+	b = b[max(0, first-1):]
+	b = b[:min(len(b), enough)]
 	best, name := scoreUTF8(b), UTF8
 	for _, c := range [...]struct {
 		name  string
