@@ -2,10 +2,12 @@ package witness
 
 import (
 	"bufio"
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -142,6 +144,83 @@ func TestServer_Disk_UncertainFailure(t *testing.T) {
 			wantRecord(t, "write", r.cas("c1", tag(2, "n2"), rec(3, "n3")), 3, "n3")
 		})
 	}
+}
+
+// A directory whose disk hangs stays locked, or the write that hangs could land
+// on what the next process has written.
+func TestServer_Disk_HangsAtTheEnd(t *testing.T) {
+	disk := newSick()
+	dir := t.TempDir()
+	s, err := newServer(Config{Dir: dir, Listen: "127.0.0.1:0", Logger: slog.New(slog.DiscardHandler)}, &disk.files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.grace = 50 * time.Millisecond
+	c := openCluster(s.root, "c1", s.fl, s.met.observeFlush)
+	if err := os.Mkdir(c.dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	c.cur.Store(&state{})
+	s.clusters["c1"] = c
+	reached, release := make(chan struct{}), make(chan struct{})
+	hold := func(string) {
+		close(reached)
+		<-release
+	}
+	disk.hold.Store(&hold)
+	first, err := parseRecord([]byte(rec(1, "n1")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	written := make(chan error, 1)
+	go func() {
+		_, err := c.compareAndSet(context.Background(), "", first)
+		written <- err
+	}()
+	<-reached
+	disk.hold.Store(nil)
+	if err := s.Close(); !errors.Is(err, errDiskHangs) {
+		t.Errorf("closed with %v", err)
+	}
+	_, err = New(Config{Dir: dir, Listen: "127.0.0.1:0", Logger: slog.New(slog.DiscardHandler)})
+	wantCode(t, err, futago.CodeConflict)
+	close(release)
+	if err := <-written; err != nil {
+		t.Error(err)
+	}
+	if err := s.lock.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// A file system that is really full, where the test may mount one.
+func TestServer_Disk_ReallyFull(t *testing.T) {
+	dir := t.TempDir()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=64k"); err != nil {
+		t.Skip("no mount: ", err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(dir, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	r := start(t, dir, realFiles(), nil)
+	r.invite("c1")
+	wantRecord(t, "create", r.create("c1", rec(1, "n1")), 1, "n1")
+	filler := filepath.Join(dir, "filler")
+	if err := os.WriteFile(filler, make([]byte, 1<<20), 0o600); !errors.Is(err, syscall.ENOSPC) {
+		t.Fatalf("the disk is not full: %v", err)
+	}
+	got := r.cas("c1", tag(1, "n1"), rec(2, "n2"))
+	want(t, "write", got, http.StatusInsufficientStorage)
+	wantRecord(t, "read", r.get("c1"), 1, "n1")
+	noTempFiles(t, dir)
+	_, err := NewInvitation(InvitationOptions{Dir: dir, Cluster: "c1", URL: "https://w:1"})
+	wantCode(t, err, futago.CodeStorageFull, dir)
+	if err := os.Remove(filler); err != nil {
+		t.Fatal(err)
+	}
+	wantRecord(t, "write once there is room", r.cas("c1", tag(1, "n1"), rec(2, "n2")), 2, "n2")
 }
 
 // What is answered 200 has been flushed: content, then name.

@@ -8,6 +8,8 @@ import (
 	"mime"
 	"net/http"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/futago/futago"
 )
@@ -125,7 +127,9 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request, op string) (*
 		}
 	}
 	if !ok {
-		s.log.Warn("token refused", slog.String("cluster", name), slog.String("from", r.RemoteAddr))
+		if more, ok := s.denied.next(time.Now()); ok {
+			s.log.Warn("token refused", slog.String("cluster", name), slog.String("from", r.RemoteAddr), slog.Int("more", more))
+		}
 		s.refuse(w, op, outDenied, problem(http.StatusForbidden, futago.CodeForbidden, "the token is not valid for this cluster",
 			"make a new invitation with `futago witness token`"))
 		return nil, false
@@ -181,4 +185,26 @@ func (s *Server) fail(w http.ResponseWriter, op, name string, cur *record, err e
 		s.refuse(w, op, outError, problem(http.StatusInternalServerError, futago.CodeInternal,
 			"the witness could not use its disk", "see the log of the witness"))
 	}
+}
+
+// throttle keeps those who knock with wrong tokens from filling the log.
+type throttle struct {
+	every time.Duration
+
+	mu   sync.Mutex
+	last time.Time
+	held int
+}
+
+// next reports whether something may be logged now, and how many times it was
+// not since the last time.
+func (t *throttle) next(now time.Time) (held int, ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.last.IsZero() && now.Sub(t.last) < t.every {
+		t.held++
+		return 0, false
+	}
+	held, t.held, t.last = t.held, 0, now
+	return held, true
 }

@@ -31,6 +31,7 @@ const (
 	shutdownTimeout   = 5 * time.Second
 	defaultMaxConns   = 4096
 	maxClustersInMind = 4096
+	deniedLog         = 10 * time.Second // at most one line about wrong tokens in
 )
 
 // Config is what New needs.
@@ -65,6 +66,9 @@ type Server struct {
 	met  *metrics
 	http *http.Server
 
+	grace  time.Duration // for requests under way at the end
+	denied *throttle
+
 	closeOnce sync.Once
 	closeErr  error
 
@@ -89,7 +93,7 @@ func newServer(cfg Config, fl *files) (_ *Server, err error) {
 		cfg.MaxConns = defaultMaxConns
 	}
 	s := &Server{
-		cfg: cfg, fl: fl, clusters: make(map[string]*cluster),
+		cfg: cfg, fl: fl, clusters: make(map[string]*cluster), grace: shutdownTimeout, denied: &throttle{every: deniedLog},
 		log: cfg.Logger.With(slog.String("component", "witness")),
 	}
 	s.met = newMetrics(func() int {
@@ -196,7 +200,7 @@ func (s *Server) Run(ctx context.Context) error {
 	select {
 	case err = <-ended:
 	case <-ctx.Done():
-		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
+		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.grace)
 		defer cancel()
 		if s.http.Shutdown(stop) != nil {
 			err = s.http.Close() // a disk that hangs must not keep the process
@@ -223,7 +227,34 @@ func (s *Server) Close() error {
 			}
 		}
 		s.met.unregister(s.cfg.Registerer)
-		s.closeErr = errors.Join(append(errs, s.lock.Close())...)
+		if s.endWrites() {
+			errs = append(errs, s.lock.Close())
+		} else {
+			errs = append(errs, errDiskHangs)
+		}
+		s.closeErr = errors.Join(errs...)
 	})
 	return s.closeErr
+}
+
+// errDiskHangs is returned with the directory still locked: a write that hangs
+// now could put its record over that of a process that comes later. The lock
+// ends with this process, and so does the write.
+var errDiskHangs = errors.New("a write hangs: the data directory stays locked until this process ends")
+
+// endWrites waits for the writes under way, keeps others from beginning, and
+// reports whether none is left.
+func (s *Server) endWrites() bool {
+	grace := time.NewTimer(s.grace)
+	defer grace.Stop()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range s.clusters {
+		select {
+		case c.turn <- struct{}{}:
+		case <-grace.C:
+			return false
+		}
+	}
+	return true
 }
