@@ -14,8 +14,7 @@ func validUTF8(s string) bool { return utf8.ValidString(s) }
 
 // converter makes valid UTF-8 of the parts of a message.
 type converter struct {
-	p    *parser
-	raw  []byte
+	s    string // the message
 	name string
 	// plain says that the message is valid UTF-8 without NUL, so that each
 	// part, which begins and ends at ASCII characters, can be used as it is.
@@ -27,9 +26,9 @@ func (c *converter) text(s span) string {
 		return ""
 	}
 	if c.plain {
-		return c.p.text(s)
+		return c.s[s.from:s.to]
 	}
-	return c.string(c.p.text(s))
+	return c.string(c.s[s.from:s.to])
 }
 
 func (c *converter) string(s string) string {

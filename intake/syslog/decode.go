@@ -49,8 +49,6 @@ type parser struct {
 
 func (p *parser) problem(s string) { p.problems = append(p.problems, s) }
 
-func (p *parser) text(s span) string { return p.s[s.from:s.to] }
-
 // Decode makes a trap and its key of a received message. It never fails: what
 // has no syslog header comes back with Parsed false. The trap's Raw shares
 // memory with r.Raw. s may be nil.
@@ -79,8 +77,7 @@ func Decode(r *futago.Received, s *futago.IntakeSettings) (futago.Trap, futago.K
 	}
 	raw := r.Raw[:end]
 	p := parser{s: string(raw), severity: defaultSeverity, facility: defaultFacility}
-	c := converter{p: &p, raw: raw}
-	c.name = charset.Detect(raw, s.Charset(futago.KindSyslog, r.Source.Addr()))
+	c := converter{s: p.s, name: charset.Detect(raw, s.Charset(futago.KindSyslog, r.Source.Addr()))}
 	c.plain = (c.name == charset.ASCII || c.name == charset.UTF8 && validUTF8(p.s)) && strings.IndexByte(p.s, 0) < 0
 	t.Charset = c.name
 

@@ -159,7 +159,11 @@ func percentTag(s string, at int) tag {
 }
 
 func isTagChar(c byte) bool {
-	return isLetter(c) || c-'0' <= 9 || strings.IndexByte("-_./@+%#$()*!~=&", c) >= 0
+	switch c {
+	case '-', '_', '.', '/', '@', '+', '%', '#', '$', '(', ')', '*', '!', '~', '=', '&':
+		return true
+	}
+	return isLetter(c) || c-'0' <= 9
 }
 
 // endsTag reports whether what stands behind a colon shows that the colon ended
