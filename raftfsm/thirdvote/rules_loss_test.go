@@ -117,7 +117,11 @@ func (c *cluster) wipedB() (key string) {
 	b.wipe()
 	c.link.set(linkState{maxIndex: 8, noGreets: true})
 	b.start()
-	c.wait("b takes the first entries", func() bool { return b.raft.LastIndex() == 8 })
+	for end := time.Now().Add(20 * heartbeat); b.raft.LastIndex() != 8; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			c.upset("b does not take the first entries")
+		}
+	}
 	a.crash()
 	if c.reg.Current().Holders != register.Both {
 		c.upset("%v", c.reg.Current())
