@@ -42,6 +42,8 @@ type Model struct {
 	// plain turns off what makes a search small, to check that it changes
 	// nothing else.
 	plain bool
+	// visit is called with each new state of a search; for tests.
+	visit func(s *state)
 }
 
 // stepper makes the successors of one state. After each, yield is called with

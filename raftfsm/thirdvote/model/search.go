@@ -102,14 +102,16 @@ type search struct {
 	broken    uint64 // hash of what it led to
 }
 
-func (sr *search) add(p packed, parent uint32) {
+// add reports whether the state was new.
+func (sr *search) add(p packed, parent uint32) bool {
 	h := p.hash()
 	if !sr.seen.add(h) {
-		return
+		return false
 	}
 	sr.next = append(sr.next, p)
 	sr.parents = append(sr.parents, parent)
 	sr.hashes = append(sr.hashes, h)
+	return true
 }
 
 func (sr *search) expand(s state, index uint32) {
@@ -125,7 +127,9 @@ func (sr *search) expand(s state, index uint32) {
 			sr.violation, sr.last, sr.broken = x.violation, index, p.hash()
 			return
 		}
-		sr.add(p, index)
+		if sr.add(p, index) && sr.m.visit != nil {
+			sr.m.visit(t)
+		}
 	}
 	x.successors(&s)
 }

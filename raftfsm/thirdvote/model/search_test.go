@@ -211,6 +211,60 @@ func TestModel_Reductions_HideNothing(t *testing.T) {
 	}
 }
 
+// A search that finds nothing must have been where things can go wrong.
+func TestModel_Reaches(t *testing.T) {
+	some := func(s *state, ok func(i int, n, peer *node) bool) bool {
+		return ok(0, &s.n[0], &s.n[1]) || ok(1, &s.n[1], &s.n[0])
+	}
+	wants := map[string]func(s *state) bool{
+		"an entry on the only holder alone": func(s *state) bool {
+			return some(s, func(i int, n, peer *node) bool {
+				return s.rec.holders == 1<<i && n.commit > peer.len && n.commit == s.acked
+			})
+		},
+		"a new directory led, with all that was acknowledged": func(s *state) bool {
+			return some(s, func(_ int, n, _ *node) bool {
+				return n.ident == 1 && n.admitted && n.role == leader && n.term > 1 && n.len >= s.acked && s.acked > 0
+			})
+		},
+		"two who take themselves for leaders": func(s *state) bool { return s.n[0].role == leader && s.n[1].role == leader },
+		"both hold again, and the peer leads by w after a solo entry": func(s *state) bool {
+			return some(s, func(i int, n, _ *node) bool {
+				return n.role == leader && s.rec.holders == 3 && s.rec.term == n.term && int(s.rec.vote) == i+1 && s.acked >= 2 &&
+					s.ackedIn[0] < n.term && s.rec.ident[i] == n.ident
+			})
+		},
+		"the register's term is above a leader's": func(s *state) bool {
+			return some(s, func(_ int, n, _ *node) bool { return n.role == leader && s.rec.term > n.term })
+		},
+		"a leader that is no holder": func(s *state) bool {
+			return some(s, func(i int, n, _ *node) bool { return n.role == leader && s.rec.holders&(1<<i) == 0 })
+		},
+		"a write under way whose sender is gone": func(s *state) bool {
+			return s.nWrites > 0 && s.writes[0].state == underWay && !s.writes[0].attended && s.n[s.writes[0].owner].role == follower
+		},
+		"an uncommitted entry is replaced": func(s *state) bool {
+			return some(s, func(_ int, n, peer *node) bool { return n.len > 0 && peer.len > 0 && n.log[0] != peer.log[0] })
+		},
+	}
+	m := &Model{Bounds: Bounds{Terms: 2, Log: 2, Messages: 1, Writes: 1, DiskLosses: 1}}
+	seen := map[string]int{}
+	m.visit = func(s *state) {
+		for name, ok := range wants {
+			if ok(s) {
+				seen[name]++
+			}
+		}
+	}
+	m.mustSearch(t, Limits{})
+	for name := range wants {
+		if seen[name] == 0 {
+			t.Errorf("never: %s", name)
+		}
+		t.Logf("%7d states: %s", seen[name], name)
+	}
+}
+
 func TestModel_Search_Limits(t *testing.T) {
 	m := &Model{Bounds: Bounds{Terms: 3, Log: 2, Messages: 1, Writes: 1}}
 	if r := m.mustSearch(t, Limits{States: 1000}); r.Complete || r.States > 1000+200*checkEvery {

@@ -131,7 +131,7 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request, op string) (*
 			s.log.Warn("token refused", slog.String("cluster", name), slog.String("from", r.RemoteAddr), slog.Int("more", more))
 		}
 		s.refuse(w, op, outDenied, problem(http.StatusForbidden, futago.CodeForbidden, "the token is not valid for this cluster",
-			"make a new invitation with `futago witness token`"))
+			"make a new invitation with `futago witness invite`"))
 		return nil, false
 	}
 	return c, true
@@ -173,7 +173,7 @@ func (s *Server) fail(w http.ResponseWriter, op, name string, cur *record, err e
 	case isCorrupt:
 		s.log.Error("record cannot be served", slog.String("cluster", name), slog.Any("error", err))
 		s.refuse(w, op, outCorrupt, problem(http.StatusInternalServerError, futago.CodeCorrupt, corrupt.Error(),
-			"see the handbook, \"A damaged register\"; never put an older copy in its place"))
+			"see \"Running a witness\" in docs/third-vote.md; never put an older copy in its place"))
 	case diskFull(err):
 		s.log.Error("disk is full", slog.String("cluster", name), slog.Any("error", err))
 		s.refuse(w, op, outFull, problem(http.StatusInsufficientStorage, futago.CodeStorageFull,

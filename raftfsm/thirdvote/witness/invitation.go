@@ -62,7 +62,7 @@ func (i Invitation) LogValue() slog.Value {
 // breaks within it from a terminal, are ignored. The error is a
 // *futago.Error with CodeInvalid and never repeats the secret.
 func ParseInvitation(s string) (Invitation, error) {
-	const action = "copy the whole line that `futago witness token` printed"
+	const action = "copy the whole line that `futago witness invite` printed"
 	if len(s) > maxInvitation {
 		return Invitation{}, futago.Errorf(futago.CodeInvalid, "witness invitation is longer than %d bytes", maxInvitation).WithAction(action)
 	}

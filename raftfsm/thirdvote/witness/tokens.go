@@ -30,7 +30,7 @@ type tokens struct {
 }
 
 // allows reports whether token is valid for the cluster. It looks at the file
-// again when that changed, so that `futago witness token` works beside a
+// again when that changed, so that `futago witness invite` works beside a
 // running server.
 func (c *cluster) allows(token string) (bool, error) {
 	path := filepath.Join(c.dir, "tokens")
