@@ -45,7 +45,10 @@ type Config struct {
 	// LocalStatus is what this member tells its peers beside its Raft state:
 	// anything that encodes as JSON. May be nil.
 	LocalStatus func() any
-	Now         func() time.Time
+	// OnLeader is called when another member leads, or this one begins to
+	// act: what waited for a leader may go on. It returns at once. May be nil.
+	OnLeader func()
+	Now      func() time.Time
 }
 
 // Node is one Raft member: log, state machine, transport, forwarding to the
@@ -167,6 +170,7 @@ func (n *Node) start(ctx context.Context, node cluster.Node) error {
 		n.tasks.Go(func() { n.report(n.voter.Run(run)) })
 	}
 	n.tasks.Go(func() { n.leadership(run) })
+	n.observeLeader(run)
 	n.tasks.Go(func() { n.compactLog(run) })
 	n.tasks.Go(func() { n.report(n.serveTraps(run)) })
 	n.tasks.Go(func() { n.report(n.serveRPC(run)) })
@@ -360,6 +364,31 @@ func (n *Node) leadership(ctx context.Context) {
 	}
 }
 
+// observeLeader tells cfg.OnLeader of leaders that this member hears of.
+func (n *Node) observeLeader(ctx context.Context) {
+	if n.cfg.OnLeader == nil {
+		return
+	}
+	// Full when several come at once: one call serves them all.
+	ch := make(chan raft.Observation, 1)
+	o := raft.NewObserver(ch, false, func(o *raft.Observation) bool {
+		l, ok := o.Data.(raft.LeaderObservation)
+		return ok && l.LeaderID != "" && l.LeaderID != raft.ServerID(n.member)
+	})
+	n.raft.RegisterObserver(o)
+	n.tasks.Go(func() {
+		defer n.raft.DeregisterObserver(o)
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-ch:
+				n.cfg.OnLeader()
+			}
+		}
+	})
+}
+
 func (n *Node) establish(ctx context.Context) {
 	term := n.raft.CurrentTerm()
 	start := n.cfg.Now()
@@ -375,6 +404,9 @@ func (n *Node) establish(ctx context.Context) {
 			n.since.Store(n.cfg.Now().UnixNano())
 			n.acting.Store(n.raft.State() == raft.Leader && n.raft.CurrentTerm() == term)
 			n.log.Info("acting as leader", "term", term, "after", n.cfg.Now().Sub(start))
+			if n.cfg.OnLeader != nil {
+				n.cfg.OnLeader()
+			}
 			return
 		}
 		n.log.Info("barrier of the new leader", "term", term, "err", err)

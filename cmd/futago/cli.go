@@ -1,0 +1,97 @@
+package main
+
+import (
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/futago/futago"
+	"github.com/futago/futago/version"
+)
+
+const description = `Two managers that lose no trap: monitoring whose managers back each other up.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 not allowed,
+5 unavailable (nothing was changed), 6 unknown (it may have taken effect).`
+
+// globals are the flags of every command that talks to a manager.
+type globals struct {
+	API      []string `help:"Managers to talk to (host:port); default is this host's own." env:"FUTAGO_API" placeholder:"HOST:PORT"`
+	CA       string   `help:"CA certificate of the cluster (pki/ca.crt)." env:"FUTAGO_CA" type:"path" placeholder:"FILE"`
+	APIToken string   `help:"API token." env:"FUTAGO_TOKEN" placeholder:"TOKEN"`
+	Dir      string   `help:"Data directory of this host's manager." env:"FUTAGO_DIR" default:"/var/lib/futago" type:"path"`
+	Output   string   `help:"How results are printed: ${enum}." short:"o" enum:"table,json" default:"table"`
+	LogLevel string   `help:"Of the daemons: ${enum}." enum:"debug,info,warn,error" default:"info" env:"FUTAGO_LOG_LEVEL"`
+	LogJSON  bool     `help:"Daemons log JSON lines in place of text."`
+}
+
+// cli is the tree of commands.
+type cli struct {
+	globals
+
+	Init    initCmd    `cmd:"" help:"Make the first manager of a new cluster."`
+	Join    joinCmd    `cmd:"" help:"Make this host a member, with a token from a manager."`
+	Manager managerCmd `cmd:"" help:"Run this host's member."`
+	Witness witnessCmd `cmd:"" help:"Run or manage a witness: the third vote of many clusters."`
+	Demo    demoCmd    `cmd:"" help:"Two managers, a witness and sample traps on loopback."`
+
+	Status   statusCmd   `cmd:"" help:"What the cluster can still survive, and what to do."`
+	Events   eventsCmd   `cmd:"" help:"List, search and follow events."`
+	Event    eventCmd    `cmd:"" help:"Show one event with its receipts."`
+	Settings settingsCmd `cmd:"" help:"Show and change the settings of trap intake."`
+	User     userCmd     `cmd:"" help:"Manage users."`
+	Token    tokenCmd    `cmd:"" help:"Manage API tokens and issue join tokens."`
+	Switch   switchCmd   `cmd:"" help:"Hand leadership to the other manager."`
+	Verify   verifyCmd   `cmd:"" help:"Check the database of a stopped member, page by page and row by row."`
+
+	Completion completionCmd    `cmd:"" help:"Print a completion script for your shell."`
+	Version    kong.VersionFlag `help:"Print the version."`
+}
+
+func vars() kong.Vars { return kong.Vars{"version": version.String()} }
+
+// Exit codes, for scripts.
+const (
+	exitOK = iota
+	exitFailed
+	exitUsage
+	exitNotFound
+	exitNotAllowed
+	exitUnavailable
+	exitUnknown
+)
+
+func exitCode(err error) int {
+	switch futago.CodeOf(err) {
+	case "":
+		return exitOK
+	case futago.CodeInvalid:
+		return exitUsage
+	case futago.CodeNotFound:
+		return exitNotFound
+	case futago.CodeUnauthorized, futago.CodeForbidden:
+		return exitNotAllowed
+	case futago.CodeUnavailable, futago.CodeNotLeader:
+		return exitUnavailable
+	case futago.CodeUnknown:
+		return exitUnknown
+	default:
+		return exitFailed
+	}
+}
+
+// logger of the daemons: text or JSON lines on standard error, for journald.
+func (g *globals) logger() *slog.Logger {
+	var l slog.Level
+	_ = l.UnmarshalText([]byte(g.LogLevel)) // kong has checked the word
+	o := &slog.HandlerOptions{Level: l}
+	if g.LogJSON {
+		return slog.New(slog.NewJSONHandler(os.Stderr, o))
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, o))
+}
+
+// shutdownTimeout bounds the end of a daemon after its signal.
+const shutdownTimeout = 20 * time.Second

@@ -1,0 +1,183 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/pelletier/go-toml/v2"
+
+	"github.com/futago/futago"
+	"github.com/futago/futago/atomicfile"
+	"github.com/futago/futago/cluster"
+	"github.com/futago/futago/manager"
+	"github.com/futago/futago/raftfsm/thirdvote"
+	"github.com/futago/futago/raftfsm/thirdvote/httpregister"
+	"github.com/futago/futago/raftfsm/thirdvote/register"
+	"github.com/futago/futago/raftfsm/thirdvote/witness"
+)
+
+// placement is where a new member lives and is reached.
+type placement struct {
+	Config  string `help:"Configuration file; written when it does not exist." default:"/etc/futago/futago.toml" type:"path"`
+	Cluster string `help:"Address of this host for the other members, host:port." required:"" placeholder:"HOST:7701"`
+	Address string `help:"Address of this host for clients of the API, host:port." placeholder:"HOST:7700"`
+}
+
+type initCmd struct {
+	placement
+	Name    string `help:"Name of the cluster." required:""`
+	Witness string `help:"Invitation that futago witness invite printed: the third vote is a register." placeholder:"fgw1.…" xor:"vote" required:""`
+	Third   bool   `help:"The third vote is a third manager, which joins later with futago join." xor:"vote" required:""`
+}
+
+// Help shows examples.
+func (*initCmd) Help() string {
+	return `On the witness:   futago witness invite --cluster plant1 --url https://witness:7702
+On host A:        futago init --name plant1 --cluster hostA:7701 --address hostA:7700 --witness fgw1.…
+                  futago manager`
+}
+
+// Run makes the directory, then the register's first record. Both can be
+// repeated: an answer of the witness may have been lost.
+func (c *initCmd) Run(e *env) error {
+	cfg, err := c.config(e)
+	if err != nil {
+		return err
+	}
+	kind := cluster.ThirdVoteManager
+	var inv witness.Invitation
+	if c.Witness != "" {
+		kind = cluster.ThirdVoteRegister
+		if inv, err = witness.ParseInvitation(c.Witness); err != nil {
+			return err
+		}
+	}
+	d, err := c.directory(cfg, kind)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if kind == cluster.ThirdVoteRegister {
+		if err := createRecord(e, inv, d); err != nil {
+			return fmt.Errorf("the directory is made, the witness's record is not (repeat the same command): %w", err)
+		}
+	}
+	fmt.Fprintf(e.out, `Manager a of cluster %q is made in %s (configuration: %s).
+
+Next:
+  futago manager --config %s         start it (or: systemctl start futago)
+  futago user add NAME --role admin  the first user, from this host
+  futago token join --member b       the token for futago join on the other host
+`, c.Name, cfg.DataDir, c.Config, c.Config)
+	if kind == cluster.ThirdVoteManager {
+		fmt.Fprintln(e.out, "  futago token join --member w       the token for the third host; nothing is written before b or w has joined")
+	}
+	return nil
+}
+
+// directory makes the data directory, or opens the one that an interrupted
+// init of the same cluster made and that no manager has started on yet.
+func (c *initCmd) directory(cfg manager.Config, kind cluster.ThirdVote) (*cluster.Dir, error) {
+	_, err := os.Stat(filepath.Join(cfg.DataDir, "raft.db"))
+	if cluster.Exists(cfg.DataDir) && errors.Is(err, fs.ErrNotExist) {
+		d, err := cluster.Open(cfg.DataDir)
+		if err != nil {
+			return nil, err
+		}
+		if n := d.Node(); n.Founder && n.ClusterName == c.Name && n.ThirdVote == kind {
+			return d, nil
+		}
+		if err := d.Close(); err != nil {
+			return nil, err
+		}
+	}
+	return cluster.Init(cluster.InitOptions{
+		Dir: cfg.DataDir, ClusterName: c.Name, ThirdVote: kind, Invitation: c.Witness,
+		Addresses: cluster.Addresses{Cluster: c.Cluster, API: c.Address}, Now: time.Now(),
+	})
+}
+
+func createRecord(e *env, inv witness.Invitation, d *cluster.Dir) error {
+	reg, err := httpregister.New(httpregister.Options{Invitation: inv})
+	if err != nil {
+		return err
+	}
+	defer reg.Close()
+	id := register.Identity(d.Node().Identity())
+	_, err = thirdvote.Create(e.ctx, reg, futago.MemberA, id)
+	if errors.Is(err, register.ErrExists) {
+		// Ours, if an earlier try got through and its answer was lost.
+		if rec, rerr := reg.Read(e.ctx); rerr == nil && rec.Version == 1 && rec.Holds(futago.MemberA, id) {
+			return nil
+		}
+	}
+	return err
+}
+
+// config reads the configuration, writing a default one first where there is none.
+func (p *placement) config(e *env) (manager.Config, error) {
+	if _, err := os.Stat(p.Config); err == nil {
+		return manager.LoadConfig(p.Config)
+	}
+	cfg := manager.DefaultConfig()
+	cfg.DataDir = e.global.Dir
+	b, err := toml.Marshal(cfg)
+	if err != nil {
+		return cfg, err
+	}
+	if err := os.MkdirAll(filepath.Dir(p.Config), 0o755); err != nil {
+		return cfg, err
+	}
+	return cfg, atomicfile.Write(p.Config, b, 0o644)
+}
+
+type joinCmd struct {
+	placement
+	Token string `arg:"" help:"What futago token join printed on a manager." placeholder:"fgj1.…"`
+}
+
+// Help shows an example.
+func (*joinCmd) Help() string {
+	return `On host A:  futago token join --member b
+On host B:  futago join --cluster hostB:7701 --address hostB:7700 fgj1.…
+            futago manager`
+}
+
+// Run asks the token's issuer for admission.
+func (c *joinCmd) Run(e *env) error {
+	cfg, err := c.config(e)
+	if err != nil {
+		return err
+	}
+	d, err := cluster.Join(e.ctx, cluster.JoinOptions{
+		Dir: cfg.DataDir, Token: c.Token, Addresses: cluster.Addresses{Cluster: c.Cluster, API: c.Address}, Now: time.Now(),
+	})
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	fmt.Fprintf(e.out, "Member %s of cluster %q is made in %s.\n\nNext:\n  futago manager --config %s\n",
+		d.Node().Member, d.Node().ClusterName, cfg.DataDir, c.Config)
+	return nil
+}
+
+type managerCmd struct {
+	Config string `help:"Configuration file." default:"/etc/futago/futago.toml" type:"path"`
+}
+
+// Run serves until a signal ends it.
+func (c *managerCmd) Run(e *env) error {
+	cfg, err := manager.LoadConfig(c.Config)
+	if err != nil {
+		return err
+	}
+	m, err := manager.New(e.ctx, manager.Options{Config: cfg, Logger: e.global.logger()})
+	if err != nil {
+		return err
+	}
+	return errors.Join(m.Run(e.ctx), m.Close())
+}
