@@ -69,6 +69,9 @@ func newHost(l *Lab, name string, index int) (*Host, error) {
 // Name is the host's name in the lab.
 func (h *Host) Name() string { return h.name }
 
+// Scratch is the lab's scratch directory.
+func (h *Host) Scratch() string { return h.lab.dir }
+
 // Addr is the host's IPv4 address, 10.77.0.10 for the first host and so on.
 func (h *Host) Addr() netip.Addr { return netip.AddrFrom4([4]byte{10, 77, 0, byte(h.index + 10)}) }
 
