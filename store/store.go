@@ -136,7 +136,7 @@ func (s *Store) openGeneration(ctx context.Context) (_ *generation, err error) {
 		}
 		g.readers <- c
 	}
-	if g.ckpt, err = startCheckpointer(g.life, s.o.Path, s.log); err != nil {
+	if g.ckpt, err = startCheckpointer(g.life, s.o.Path, s.log); err != nil { //nolint:contextcheck // it outlives Open
 		return nil, err
 	}
 	return g, syncDir(filepath.Dir(s.o.Path))
