@@ -1,0 +1,129 @@
+package console
+
+import (
+	"fmt"
+	"html/template"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/futago/futago"
+)
+
+// funcs are what the templates call.
+var funcs = template.FuncMap{
+	"visible": func(s string) template.HTML { return visible(s, maxField) },
+	"line":    func(s string) template.HTML { return visible(s, maxLine) },
+	"raw":     raw,
+	"more":    func(b []byte) int { return max(0, len(b)-maxRaw) },
+	"iso":     func(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) },
+	"clock":   func(t time.Time) string { return t.UTC().Format("15:04:05.000") },
+	"stamp":   func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05.000") },
+	"size":    size,
+	"signed":  func(d futago.Duration) string { return fmt.Sprintf("%+.1f ms", float64(d.D().Microseconds())/1000) },
+	"kinds":   func() []string { return []string{"syslog", "snmptrap", "customtrap", "internal"} },
+	"severities": func() []string {
+		return []string{"emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"}
+	},
+	"managers": func() []futago.MemberID { return []futago.MemberID{futago.MemberA, futago.MemberB} },
+	"group":    group,
+}
+
+// How much of a sender's text a page shows, in bytes.
+const (
+	maxLine  = 400
+	maxField = 4 << 10
+	maxRaw   = 16 << 10
+)
+
+// visible makes text from a sender harmless and readable: HTML is escaped, and
+// whatever has no picture of its own, or changes how its neighbours look
+// (control characters, bidirectional overrides, invisible ones, bytes that are
+// no UTF-8), is shown as a mark. The result is cut at limit bytes of input.
+func visible(s string, limit int) template.HTML {
+	var b strings.Builder
+	b.WriteString("<bdi>")
+	cut := false
+	for i, r := range s {
+		if i >= limit {
+			cut = true
+			break
+		}
+		if r == utf8.RuneError {
+			if _, n := utf8.DecodeRuneInString(s[i:]); n == 1 {
+				fmt.Fprintf(&b, `<span class="ctl">\x%02x</span>`, s[i])
+				continue
+			}
+		}
+		if m := mark(r); m != "" {
+			fmt.Fprintf(&b, `<span class="ctl" title="U+%04X">%s</span>`, r, m)
+			continue
+		}
+		b.WriteString(template.HTMLEscapeString(string(r)))
+	}
+	if cut {
+		b.WriteString("…")
+	}
+	b.WriteString("</bdi>")
+	return template.HTML(b.String()) //nolint:gosec // every part is escaped above
+}
+
+// mark is the picture of a character that must not take effect, "" for others.
+func mark(r rune) string {
+	switch {
+	case r < 0x20:
+		return string('\u2400' + r) // U+2400 and on are the pictures of C0
+	case r == 0x7f:
+		return "\u2421"
+	case unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp, unicode.Co, unicode.Cs, unicode.Variation_Selector):
+		return fmt.Sprintf("U+%04X", r)
+	case !unicode.IsPrint(r) && !unicode.Is(unicode.Zs, r):
+		return fmt.Sprintf("U+%04X", r) // not assigned
+	}
+	return ""
+}
+
+// raw shows bytes as they arrived; what is no UTF-8 as \xNN, and each line of
+// the sender on a line of its own.
+func raw(b []byte) template.HTML {
+	s := string(b[:min(len(b), maxRaw)])
+	var out strings.Builder
+	for i, line := range strings.SplitAfter(s, "\n") {
+		if i > 0 {
+			out.WriteString("\n")
+		}
+		out.WriteString(string(visible(line, maxRaw)))
+	}
+	return template.HTML(out.String()) //nolint:gosec // made of visible's results
+}
+
+// size is a number of bytes for people.
+func size(v any) string {
+	var n float64
+	switch x := v.(type) {
+	case int64:
+		n = float64(x)
+	case uint64:
+		n = float64(x)
+	}
+	for _, u := range []string{"B", "KiB", "MiB", "GiB"} {
+		if n < 1024 {
+			if u == "B" {
+				return fmt.Sprintf("%.0f B", n)
+			}
+			return fmt.Sprintf("%.1f %s", n, u)
+		}
+		n /= 1024
+	}
+	return fmt.Sprintf("%.1f TiB", n)
+}
+
+// group writes a number with narrow spaces between thousands.
+func group(n uint64) string {
+	s := fmt.Sprint(n)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "\u202f" + s[i:]
+	}
+	return s
+}
