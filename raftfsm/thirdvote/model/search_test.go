@@ -33,7 +33,7 @@ func TestModel_Rules_Complete(t *testing.T) {
 		"three entries":         {Terms: 3, Log: 3, Messages: 0, Writes: 1, Crashes: 1},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if testing.Short() && (name != "everything, two terms" && name != "reads") {
+			if testing.Short() && name != "more delay" {
 				t.Skip("short")
 			}
 			m := &Model{Bounds: b}
@@ -54,6 +54,9 @@ func TestModel_Rules_Complete(t *testing.T) {
 // A register that was restored from a backup after both managers had seen the
 // newest version: refused, also with writes under way.
 func TestModel_Rules_RestoredAfterSeen(t *testing.T) {
+	if testing.Short() {
+		t.Skip("short")
+	}
 	m := &Model{Bounds: Bounds{Terms: 2, Log: 2, Messages: 0, Writes: 1, Restore: RestoreSeen}}
 	r := m.mustSearch(t, Limits{States: 400_000, Time: 5 * time.Minute})
 	if r.Violation != "" {
@@ -142,6 +145,9 @@ func controls() []control {
 func TestModel_Control(t *testing.T) {
 	for _, c := range controls() {
 		t.Run(c.name, func(t *testing.T) {
+			if testing.Short() && c.steps > 9 {
+				t.Skip("short")
+			}
 			m := &Model{Bounds: c.b, Switches: c.sw}
 			r := m.mustSearch(t, Limits{States: 4_000_000, Time: 5 * time.Minute})
 			if r.Violation == "" || len(r.Trace) != c.steps {
