@@ -74,6 +74,7 @@ func storageFull(path string, err error) error {
 // in a state that it does not define.
 type guardedLog struct {
 	LogStore
+	recent  *recentLogs
 	path    string
 	bytes   atomic.Int64 // appended since the start
 	entries atomic.Int64
@@ -92,6 +93,7 @@ func (g *guardedLog) StoreLogs(ls []*raft.Log) error {
 	}
 	err := g.write(func() error { return g.LogStore.StoreLogs(ls) })
 	if err == nil {
+		g.recent.add(ls)
 		g.bytes.Add(int64(n))
 		g.entries.Add(int64(len(ls)))
 	}
@@ -99,6 +101,7 @@ func (g *guardedLog) StoreLogs(ls []*raft.Log) error {
 }
 
 func (g *guardedLog) DeleteRange(lo, hi uint64) error {
+	g.recent.drop()
 	return g.write(func() error { return g.LogStore.DeleteRange(lo, hi) })
 }
 
@@ -111,6 +114,10 @@ func (g *guardedLog) SetUint64(k []byte, v uint64) error {
 }
 
 func (g *guardedLog) GetLog(i uint64, l *raft.Log) (err error) {
+	if held, ok := g.recent.get(i); ok {
+		*l = held
+		return nil
+	}
 	// A read error other than "not there" means a damaged file: bbolt panics
 	// on a bad page, msgpack fails on a flipped bit.
 	defer func() {

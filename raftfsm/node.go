@@ -108,7 +108,7 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if err != nil {
 		return nil, err
 	}
-	n.logs = &guardedLog{LogStore: st, path: cfg.Dir.Path("raft.db"), fail: n.fail}
+	n.logs = &guardedLog{LogStore: st, recent: newRecentLogs(recentBytes), path: cfg.Dir.Path("raft.db"), fail: n.fail}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.teardown())
