@@ -44,6 +44,7 @@ type batch struct {
 	names []unix.RawSockaddrInet6 // large enough for IPv4 too
 	oob   []byte
 	data  []byte
+	apart bool // data is not of the Go heap
 	out   []Datagram
 	max   int
 	zones map[uint32]string
@@ -53,10 +54,16 @@ func newBatch(size, maxSize int) *batch {
 	b := &batch{
 		hdrs: make([]mmsghdr, size), iovs: make([]unix.Iovec, size),
 		names: make([]unix.RawSockaddrInet6, size), oob: make([]byte, size*oobSize),
-		// Pages that no datagram reaches are never touched, so that the usual
-		// short messages use a small part of this.
-		data: make([]byte, size*maxSize), out: make([]Datagram, size), max: maxSize,
+		out: make([]Datagram, size), max: maxSize,
 		zones: make(map[uint32]string),
+	}
+	// Pages that no datagram reaches are never touched, so that the usual short
+	// messages use a small part of this. The collector would count all of it, and
+	// let the heap grow by as much again.
+	var err error
+	b.data, err = unix.Mmap(-1, 0, size*maxSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
+	if b.apart = err == nil; !b.apart {
+		b.data = make([]byte, size*maxSize)
 	}
 	for i := range b.hdrs {
 		b.iovs[i].Base = &b.data[i*maxSize]
@@ -68,6 +75,14 @@ func newBatch(size, maxSize int) *batch {
 		h.Control = &b.oob[i*oobSize]
 	}
 	return b
+}
+
+// free gives the memory back; what receive returned must not be used any more.
+func (b *batch) free() {
+	if b.apart {
+		_ = unix.Munmap(b.data) // fails only for memory that is not ours
+	}
+	b.data = nil
 }
 
 // receive reads what waits in the socket, without waiting, and returns it with

@@ -40,6 +40,7 @@ func TestMain(m *testing.M) {
 // awaitStamps returns when the kernel stamps packets as they arrive.
 func awaitStamps(c *Conn) error {
 	b := newBatch(1, 16)
+	defer b.free()
 	for range 1000 {
 		if _, err := c.pc.WriteToUDPAddrPort([]byte("x"), c.Addr()); err != nil {
 			return err
@@ -432,6 +433,7 @@ func TestReceive_AllocatesNothing(t *testing.T) {
 	c := listen(t, Config{})
 	from := dial(t, c.Addr())
 	b := newBatch(16, 2048)
+	defer b.free()
 	msg := []byte("<34>1 2003-10-11T22:14:15.003Z host su - ID47 - 'su root' failed")
 	var n int
 	allocs := testing.AllocsPerRun(100, func() {

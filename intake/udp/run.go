@@ -31,6 +31,7 @@ const drainLimit = 5 * time.Second
 // is returned as it is.
 func (c *Conn) Run(ctx context.Context, handle func([]Datagram) error, idle func(at time.Time)) error {
 	l := &loop{c: c, b: newBatch(c.cfg.BatchSize, c.cfg.MaxSize), handle: handle, idle: idle}
+	defer l.b.free()
 	woken := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		_ = c.pc.SetReadDeadline(time.Unix(1, 0)) // fails only after Close, which wakes too
