@@ -1,6 +1,7 @@
 package generate
 
 import (
+	"bytes"
 	"net/netip"
 	"strings"
 	"sync/atomic"
@@ -94,6 +95,20 @@ func TestSNMPDecodes(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// The same key never meets the same initialisation vector.
+func TestSaltsDiffer(t *testing.T) {
+	e := testEncoder(t, testUser)
+	seen := make(map[string]bool)
+	for range 100 {
+		raw := e.append(nil, Item{Number: 1, Flavour: SNMPv3}, e.start)
+		_, salt, ok := bytes.Cut(raw, []byte{tagOctets, 8})
+		if !ok || seen[string(salt[:8])] {
+			t.Fatalf("salt %x of %x", salt, raw)
+		}
+		seen[string(salt[:8])] = true
 	}
 }
 

@@ -31,6 +31,7 @@ const (
 type Rsyslog struct {
 	host   *lab.Host
 	socket string
+	taken  string // file with all that it has read
 	proc   *lab.Process
 }
 
@@ -40,13 +41,14 @@ func StartRsyslog(ctx context.Context, h *lab.Host, via RsyslogTransport, to ...
 	if err != nil {
 		return nil, err
 	}
-	r := &Rsyslog{host: h, socket: filepath.Join(dir, "log")}
+	r := &Rsyslog{host: h, socket: filepath.Join(dir, "log"), taken: filepath.Join(dir, "taken")}
 	var conf strings.Builder
 	fmt.Fprintf(&conf, "global(workDirectory=%q)\n", dir)
 	if via == RsyslogTLS && len(to) > 0 {
 		fmt.Fprintf(&conf, "global(defaultNetstreamDriverCAFile=%q)\n", to[0].CAFile)
 	}
 	fmt.Fprintf(&conf, "module(load=\"imuxsock\" sysSock.use=\"off\")\ninput(type=\"imuxsock\" socket=%q)\n", r.socket)
+	fmt.Fprintf(&conf, "action(type=\"omfile\" file=%q)\n", r.taken)
 	for _, x := range to {
 		var addr netip.AddrPort
 		var extra string
@@ -63,7 +65,7 @@ func StartRsyslog(ctx context.Context, h *lab.Host, via RsyslogTransport, to ...
 			return nil, errors.New("the receiver has no such address")
 		}
 		fmt.Fprintf(&conf, "action(type=\"omfwd\" target=%q port=\"%d\" %s template=\"RSYSLOG_SyslogProtocol23Format\" "+
-			"queue.type=\"LinkedList\" action.resumeRetryCount=\"-1\" action.resumeInterval=\"1\")\n",
+			"queue.type=\"LinkedList\" queue.timeoutShutdown=\"10000\" queue.timeoutActionCompletion=\"10000\" action.resumeRetryCount=\"-1\" action.resumeInterval=\"1\")\n",
 			addr.Addr(), addr.Port(), extra)
 	}
 	file := filepath.Join(dir, "rsyslog.conf")
@@ -89,12 +91,35 @@ func StartRsyslog(ctx context.Context, h *lab.Host, via RsyslogTransport, to ...
 	return nil, fmt.Errorf("rsyslogd does not listen: %s", r.proc.Log())
 }
 
-// Log hands rsyslog one message.
+// Log hands rsyslog one message, and returns when rsyslog has taken it: it
+// would leave what it has not read when it is stopped.
 func (r *Rsyslog) Log(ctx context.Context, text string) error {
-	return run(ctx, r.host, nil, "logger", "--socket", r.socket, "--tag", Tag, "--priority", "daemon.notice", "--", text)
+	before := r.size()
+	if err := run(ctx, r.host, nil, "logger", "--socket", r.socket, "--tag", Tag, "--priority", "daemon.notice", "--", text); err != nil {
+		return err
+	}
+	for r.size() == before {
+		select {
+		case <-time.After(time.Millisecond):
+		case <-r.proc.Done():
+			return fmt.Errorf("rsyslogd ended: %s", r.proc.Log())
+		case <-ctx.Done():
+			return fmt.Errorf("rsyslogd does not take the message: %w", ctx.Err())
+		}
+	}
+	return nil
 }
 
-// Stop ends rsyslogd in good order: it delivers what it still has, if it can.
+func (r *Rsyslog) size() int64 {
+	st, err := os.Stat(r.taken)
+	if err != nil {
+		return 0
+	}
+	return st.Size()
+}
+
+// Stop ends rsyslogd in good order: it delivers what it still has, if it can
+// within ten seconds.
 func (r *Rsyslog) Stop(ctx context.Context) error {
 	if err := r.proc.Signal(unix.SIGTERM); err != nil {
 		return err
