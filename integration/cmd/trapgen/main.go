@@ -18,6 +18,7 @@ import (
 	"os"
 	"os/signal"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -63,13 +64,21 @@ type options struct {
 func main() {
 	var o options
 	kong.Parse(&o, kong.Name("trapgen"), kong.Description("Send numbered traps to both managers."),
-		kong.Vars{"flavours": fmt.Sprint(generate.Flavours())})
+		kong.Vars{"flavours": flavourNames()})
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, &o, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "trapgen:", err)
 		os.Exit(1)
 	}
+}
+
+func flavourNames() string {
+	var names []string
+	for _, f := range generate.Flavours() {
+		names = append(names, f.String())
+	}
+	return strings.Join(names, ", ")
 }
 
 func run(ctx context.Context, o *options, out io.Writer) error {
