@@ -33,6 +33,10 @@ type Config struct {
 	Token, User, Password string
 	// Timeout bounds one request; 15 s when 0. Streams have none.
 	Timeout time.Duration
+	// Dial replaces the dialler, for those who reach managers another way.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// StayPut keeps changes from following a standby's word to the leader.
+	StayPut bool
 }
 
 // Client is safe for concurrent use.
@@ -48,7 +52,7 @@ func New(cfg Config) (*Client, error) {
 		cfg.Timeout = 15 * time.Second
 	}
 	c := &Client{cfg: cfg}
-	tr := &http.Transport{MaxIdleConnsPerHost: 64, IdleConnTimeout: time.Minute, ForceAttemptHTTP2: true}
+	tr := &http.Transport{MaxIdleConnsPerHost: 64, IdleConnTimeout: time.Minute, ForceAttemptHTTP2: true, DialContext: cfg.Dial}
 	switch {
 	case cfg.Socket != "":
 		var d net.Dialer
@@ -134,7 +138,7 @@ func (c *Client) do(ctx context.Context, method, path string, body []byte, key s
 			return nil
 		}
 		if p, ok := errors.AsType[*problemError](err); ok {
-			if p.Code == futago.CodeNotLeader && p.LeaderAddress != "" && c.cfg.Socket == "" {
+			if p.Code == futago.CodeNotLeader && p.LeaderAddress != "" && c.cfg.Socket == "" && !c.cfg.StayPut {
 				err = c.once(ctx, method, "https://"+p.LeaderAddress, path, body, key, out)
 			}
 			return unwrapProblem(err)
