@@ -41,7 +41,7 @@ const (
 	// the time being need not keep everything open for days.
 	FirstContact = 2 * time.Minute
 
-	// scanBeyond bounds what Rebuild reads: Limit plus this many events.
+	// scanBeyond bounds what Rebuild reads: the limit plus this many events.
 	scanBeyond = 100_000
 
 	// sweepEach is how many open events are looked at for each new one.
@@ -81,20 +81,19 @@ type Verdict struct {
 	Group *Group
 }
 
-// Spill keeps the ids of open events that do not fit in memory. The data of an
-// event is in its row of the history, which the caller updates after each
-// verdict; Groups and Next must see such updates at once.
+// Spill keeps what is known of open events that do not fit in memory, in cells
+// with numbers, and gives back the events themselves: the data of an event is
+// in its row of the history, which the caller updates after each verdict.
 //
 // An error of a Spill leaves the Judge in an undefined state: rebuild it.
 type Spill interface {
-	// Put adds an event. It is not there already.
-	Put(key futago.Key, id uint64) error
-	// Groups returns the events of a key by ascending id.
-	Groups(key futago.Key) ([]Group, error)
-	// Delete removes an event; it is no error when it is not there.
-	Delete(key futago.Key, id uint64) error
-	// Next returns at most n events with ids above after, by ascending id.
-	Next(after uint64, n int) ([]Group, error)
+	// PutCell replaces the content of a cell; nil empties it.
+	PutCell(n uint32, content []byte) error
+	// Cell returns what PutCell put last.
+	Cell(n uint32) ([]byte, error)
+	// Groups returns events by their ids, in the order of ids, as of the last
+	// verdict. Those that are not in the history any more are left out.
+	Groups(ids []uint64) ([]Group, error)
 }
 
 // rule is a futago.DedupRule in nanoseconds.
@@ -115,31 +114,17 @@ type Judge struct {
 	marks [futago.Slots]marks
 	seen  [futago.Slots]bool
 
-	mem table
+	mem  table
+	hand uint32 // where sweeping goes on
 
-	// saved is how many of the open events in memory are in the spill too: always
-	// the oldest ones. unsaved is the first that is not.
-	unsaved uint32
-	hand    uint32 // where sweeping goes on
-
-	// reach says which copies may belong to an event that is in the spill alone.
-	// tighter is what it will be when the present pass of Tidy is over.
-	reach, tighter reach
-	tidied         uint64 // highest id that the present pass has looked at
-	// dead are expired events that Rebuild met in the spill.
-	dead []dead
+	disk disk
 
 	out Group // what Verdict.Group points to
 
 	// The constants of the same names; tests make them small.
 	maxOpen, firstContact     int64
 	maxOpenEvents, scanBeyond uint64
-}
-
-// dead names an event to be deleted from the spill.
-type dead struct {
-	key futago.Key
-	id  uint64
+	segmentSize               int
 }
 
 // New returns a Judge that keeps at most limit open events in memory;
@@ -149,8 +134,9 @@ func New(limit int) *Judge {
 		limit = DefaultLimit
 	}
 	return &Judge{
-		limit: limit, next: 1, ruleIDs: make(map[futago.DedupRule]RuleID), mem: newTable(), unsaved: none, hand: none,
+		limit: limit, next: 1, ruleIDs: make(map[futago.DedupRule]RuleID), mem: newTable(), hand: none,
 		maxOpen: int64(MaxOpen), firstContact: int64(FirstContact), maxOpenEvents: MaxOpenEvents, scanBeyond: scanBeyond,
+		segmentSize: segmentSize,
 	}
 }
 
@@ -188,29 +174,28 @@ func (j *Judge) Advance(slot int, watermark int64, next uint64) {
 	}
 }
 
-// Horizon is the smallest event id that Rebuild must be given again, apart from
-// the events in the spill.
+// Horizon is the smallest event id that Rebuild must be given again.
 func (j *Judge) Horizon() uint64 {
-	for j.unsaved != none {
-		g := j.mem.group(j.unsaved)
+	for i := j.mem.oldest; i != none; i = j.mem.oldest {
+		g := j.mem.group(i)
 		if !j.expired(&g.Group) {
 			return g.ID
 		}
-		j.free(j.unsaved)
+		j.free(i)
 	}
 	return j.next
 }
 
 // Stats is for metrics.
 type Stats struct {
-	Open   int // open events in memory, some of which may have expired
-	Limit  int
-	Spills bool // some open events are on disk alone
+	Open    int // open events in memory, some of which may have expired
+	Limit   int
+	Spilled int // events that were put on disk and may still be open
 }
 
 // Stats returns the present numbers.
 func (j *Judge) Stats() Stats {
-	return Stats{Open: j.mem.len(), Limit: j.limit, Spills: !j.reach.empty()}
+	return Stats{Open: j.mem.len(), Limit: j.limit, Spilled: j.disk.records()}
 }
 
 // expired reports whether no copy can be counted for the event any more. Once

@@ -2,6 +2,7 @@ package dedup
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 	"time"
@@ -20,6 +21,7 @@ type rig struct {
 	s     *memSpill
 	limit int
 	tune  func(*Judge)
+	dir   []byte // the last directory
 }
 
 func newRig(limit int, tune func(*Judge)) *rig {
@@ -48,22 +50,18 @@ func (r *rig) judge(t fataler, c Copy, rule futago.DedupRule, next uint64) Verdi
 func (r *rig) restart(t fataler) {
 	t.Helper()
 	state, horizon := r.j.AppendState(nil), r.j.Horizon()
-	old := r.j
-	scanned := func(yield func(Group, error) bool) {
-		for g, err := range r.s.scanned(horizon) {
-			if !yield(g, err) {
-				return
-			}
-		}
+	if dir, changed := r.j.Directory(); changed {
+		r.dir = dir
 	}
-	j, err := Rebuild(r.limit, state, func(j *Judge) {
+	old := r.j
+	j, err := Rebuild(r.limit, state, r.dir, func(j *Judge) {
 		for i := range old.rules {
 			j.Rule(old.rules[i].asConfigured)
 		}
 		if r.tune != nil {
 			r.tune(j)
 		}
-	}, scanned, r.s.spilled())
+	}, r.s.scanned(horizon))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,13 +90,14 @@ func TestJudge_Model(t *testing.T) {
 		mod := &model{next: 1, maxOpen: 90 * ms, firstContact: 60 * ms, maxOpenEvents: uint64(rapid.SampledFrom([]int{40, 1000}).Draw(t, "max events"))}
 		tune := func(j *Judge) {
 			j.maxOpen, j.firstContact, j.maxOpenEvents = mod.maxOpen, mod.firstContact, mod.maxOpenEvents
-			j.scanBeyond = 3
+			j.scanBeyond, j.segmentSize = 3, 6
 		}
 		rigs := map[string]*rig{}
 		for _, limit := range []int{1, 3, 10, 1000} {
 			rigs[fmt.Sprint(limit)] = newRig(limit, tune)
 			rigs[fmt.Sprint(limit, " with restarts")] = newRig(limit, tune)
 		}
+		names := slices.Sorted(maps.Keys(rigs))
 		every := rapid.IntRange(1, 20).Draw(t, "restart every")
 		// Keys may change their rule in the middle, as after a change of settings.
 		ruleOf := map[futago.Key]futago.DedupRule{}
@@ -117,8 +116,10 @@ func TestJudge_Model(t *testing.T) {
 				now[slot] += rapid.Int64Range(0, 6).Draw(t, "later") * ms
 				c := Copy{Key: futago.Key{byte(rapid.IntRange(0, 3).Draw(t, "key"))}, Slot: slot, At: now[slot]}
 				want, why := mod.judge(c, rule(c.Key), next)
-				for name, r := range rigs {
-					if why == futago.ReasonFirst && rapid.Bool().Draw(t, "match") {
+				match := why == futago.ReasonFirst && rapid.Bool().Draw(t, "match")
+				for _, name := range names {
+					r := rigs[name]
+					if match {
 						if v, known, err := r.j.Match(c, next, r.s); known || err != nil {
 							t.Fatalf("limit %s: matched event %d, %v", name, v.Group.ID, err)
 						}
@@ -165,7 +166,7 @@ func TestJudge_Model(t *testing.T) {
 			},
 			"tidy": func(t *rapid.T) {
 				for _, r := range rigs {
-					if err := r.j.Tidy(r.s, rapid.IntRange(1, 9).Draw(t, "n")); err != nil {
+					if err := r.j.Tidy(r.s); err != nil {
 						t.Fatal(err)
 					}
 				}
@@ -273,12 +274,22 @@ func TestJudge_Stories(t *testing.T) {
 // receives far more than fits in memory, and come back with its spool.
 func TestJudge_PeerAway(t *testing.T) {
 	const events, limit = 20_000, 500
+	tune := func(j *Judge) { j.scanBeyond, j.segmentSize = 1000, 300 }
+	at := func(i int) int64 { return int64(i) * int64(time.Second) }
+	key := func(i int) futago.Key { return futago.Key{byte(i % 7), byte(i % 300), byte(i % 300 >> 8)} }
 	for _, replay := range []int{events, events / 2} {
-		r := newRig(limit, func(j *Judge) { j.scanBeyond = 1000 })
-		at := func(i int) int64 { return int64(i) * int64(time.Second) }
-		key := func(i int) futago.Key { return futago.Key{byte(i % 7), byte(i % 300), byte(i % 300 >> 8)} }
+		r := newRig(limit, tune)
 		r.j.Advance(1, 0, 1)
 		next := uint64(1)
+		tidy := func(i, every int) {
+			t.Helper()
+			if err := r.j.Tidy(r.s); err != nil {
+				t.Fatal(err)
+			}
+			if i%every == every-1 {
+				r.restart(t)
+			}
+		}
 		for i := range events {
 			if v := r.judge(t, Copy{Key: key(i), Slot: 0, At: at(i)}, exactRule, next); !v.New {
 				t.Fatalf("copy %d became part of event %d", i, v.Group.ID)
@@ -286,20 +297,16 @@ func TestJudge_PeerAway(t *testing.T) {
 			next++
 			if i%50 == 49 {
 				r.j.Advance(0, at(i), next)
-				if i%1000 == 999 {
-					r.restart(t)
-				}
-			}
-			if err := r.j.Tidy(r.s, 2); err != nil {
-				t.Fatal(err)
+				tidy(i, 1000)
 			}
 		}
-		if r.s.calls > 0 {
-			t.Errorf("live traffic looked into the spill %d times", r.s.calls)
+		if n := r.j.Stats().Spilled; n < events-limit || n != len(cells(r)) {
+			t.Fatalf("%d events are spilled, and %d in the cells", n, len(cells(r)))
 		}
-		if n := len(r.s.list); n < events-limit {
-			t.Fatalf("%d events in the spill", n)
+		if r.s.reads > len(r.s.cells) {
+			t.Errorf("live traffic read cells %d times", r.s.reads)
 		}
+		r.s.reads = 0
 		for i := range replay {
 			v := r.judge(t, Copy{Key: key(i), Slot: 1, At: at(i) + 3*ms}, exactRule, next)
 			if v.Reason != futago.ReasonPaired || v.Group.ID != uint64(i+1) {
@@ -307,30 +314,30 @@ func TestJudge_PeerAway(t *testing.T) {
 			}
 			if i%50 == 49 {
 				r.j.Advance(1, at(i), next)
-				if i%5000 == 4999 {
-					r.restart(t)
-				}
+				tidy(i, 5000)
 			}
-			if err := r.j.Tidy(r.s, 8); err != nil {
-				t.Fatal(err)
-			}
+		}
+		if n := r.s.reads; n > 2*events/300 {
+			t.Errorf("the replay read cells %d times", n)
 		}
 		// The peer has nothing more to tell: everything closes and is cleared away.
 		r.j.Advance(1, at(events+60), next)
 		r.j.Advance(0, at(events+60), next)
-		for range events {
-			if err := r.j.Tidy(r.s, 100); err != nil {
-				t.Fatal(err)
-			}
-		}
+		tidy(0, 1)
 		if got := r.j.Horizon(); got != next {
 			t.Errorf("horizon %d, want %d", got, next)
 		}
-		// What is in memory too is left to the sweep.
-		if n := len(r.s.list); n > limit {
-			t.Errorf("%d of %d events are left in the spill", n, events)
+		if len(r.s.cells) > 0 || r.j.Stats().Spilled > 0 {
+			t.Errorf("%d cells are left in the spill", len(r.s.cells))
 		}
 	}
+}
+
+func cells(r *rig) (all []byte) {
+	for _, b := range r.s.cells {
+		all = append(all, make([]byte, len(b)/recordSize)...)
+	}
+	return all
 }
 
 // TestJudge_ClockSetBack: a manager whose clock ran an hour ahead and was put
@@ -366,7 +373,7 @@ func TestJudge_Extremes(t *testing.T) {
 			}
 			if rapid.Bool().Draw(t, "advance") {
 				r.j.Advance(slot, times.Draw(t, "watermark"), next)
-				if err := r.j.Tidy(r.s, 3); err != nil {
+				if err := r.j.Tidy(r.s); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -376,15 +383,32 @@ func TestJudge_Extremes(t *testing.T) {
 }
 
 func TestRebuild_BadState(t *testing.T) {
+	r := newRig(1, nil)
+	for i := range uint64(5) {
+		r.judge(t, Copy{Key: futago.Key{byte(i)}, At: 1}, exactRule, i+1)
+	}
+	state := r.j.AppendState(nil)
+	dir, _ := r.j.Directory()
 	none := func(func(Group, error) bool) {}
-	good := New(5).AppendState(nil)
-	for name, b := range map[string][]byte{"cut": good[:len(good)-1], "more": append(slices.Clip(good), 0)} {
-		if _, err := Rebuild(5, b, func(*Judge) {}, none, none); futago.CodeOf(err) != futago.CodeCorrupt {
+	for name, tt := range map[string]struct {
+		state, dir []byte
+		want       futago.Code
+	}{
+		"good":                    {state, dir, ""},
+		"state cut":               {state[:len(state)-1], dir, futago.CodeCorrupt},
+		"state with more":         {append(slices.Clip(state), 0), dir, futago.CodeCorrupt},
+		"directory cut":           {state, dir[:len(dir)-1], futago.CodeCorrupt},
+		"directory with more":     {state, append(slices.Clip(dir), 0), futago.CodeCorrupt},
+		"state of later form":     {append([]byte{9}, state[1:]...), dir, futago.CodeIncompatible},
+		"directory in later form": {state, append([]byte{9}, dir[1:]...), futago.CodeIncompatible},
+	} {
+		if _, err := Rebuild(5, tt.state, tt.dir, func(*Judge) {}, none); futago.CodeOf(err) != tt.want {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	good[0] = 9
-	if _, err := Rebuild(5, good, func(*Judge) {}, none, none); futago.CodeOf(err) != futago.CodeIncompatible {
-		t.Errorf("later form: %v", err)
+	clear(r.s.cells)
+	r.j.disk.cache = nil
+	if _, err := r.j.Judge(Copy{Key: futago.Key{1}, Slot: 1, At: 1}, 0, 9, r.s); futago.CodeOf(err) != futago.CodeCorrupt {
+		t.Errorf("a cell is gone: %v", err)
 	}
 }

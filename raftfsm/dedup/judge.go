@@ -1,6 +1,10 @@
 package dedup
 
-import "github.com/futago/futago"
+import (
+	"slices"
+
+	"github.com/futago/futago"
+)
 
 // Judge decides on one copy and counts it. A new event gets the id next. The
 // rule is that of the present settings and is given to a new event; an open
@@ -11,7 +15,7 @@ import "github.com/futago/futago"
 //     PairWithin of this one.
 //  2. Window: the newest open event (window) made less than Window before this
 //     copy, or else less than Window after it.
-//  3. Repeat: the newest open event (exact), if this manager's first copy of it
+//  3. Repeat: the newest open event (exact) of which this manager's first copy
 //     arrived less than Fold before or after this one.
 //  4. First: none of them; a new event.
 func (j *Judge) Judge(c Copy, rule RuleID, next uint64, s Spill) (Verdict, error) {
@@ -26,36 +30,29 @@ func (j *Judge) Judge(c Copy, rule RuleID, next uint64, s Spill) (Verdict, error
 // make one, Match counts nothing and returns false.
 func (j *Judge) Match(c Copy, next uint64, s Spill) (Verdict, bool, error) {
 	j.next = max(j.next, next)
-	var spilled []Group
-	if j.reach.has(c.Slot, c.At) {
-		var err error
-		if spilled, err = j.spilledOf(c.Key, s); err != nil {
-			return Verdict{}, false, err
-		}
+	spilled, err := j.disk.find(j, c, s)
+	if err != nil {
+		return Verdict{}, false, err
 	}
-	if i := j.pairSpilled(spilled, c); i >= 0 {
-		return j.countSpilled(&spilled[i], c, futago.ReasonPaired), true, nil
+	for i := range spilled {
+		if j.reaches(spilled[i].Group, c) {
+			return j.countSpilled(spilled[i], c, futago.ReasonPaired), true, nil
+		}
 	}
 	l := j.mem.find(c.Key)
 	if l != nil {
-		i, err := j.pair(l, c, s)
-		if err != nil {
-			return Verdict{}, false, err
-		}
-		if i != none {
+		if i := j.pair(l, c); i != none {
 			return j.count(i, c, futago.ReasonPaired), true, nil
 		}
 		// Clearing away the expired may have taken the list with it.
 		l = j.mem.find(c.Key)
 	}
-	n, err := j.near(l, spilled, c, s)
+	n := j.near(l, spilled, c)
 	switch {
-	case err != nil:
-		return Verdict{}, false, err
 	case n.inMemory != none:
 		return j.count(n.inMemory, c, n.reason), true, nil
 	case n.inSpill >= 0:
-		return j.countSpilled(&spilled[n.inSpill], c, n.reason), true, nil
+		return j.countSpilled(spilled[n.inSpill], c, n.reason), true, nil
 	default:
 		return Verdict{}, false, nil
 	}
@@ -80,7 +77,7 @@ func (j *Judge) reaches(g *Group, c Copy) bool {
 }
 
 // pair looks for rule 1 in memory.
-func (j *Judge) pair(l *list, c Copy, s Spill) (uint32, error) {
+func (j *Judge) pair(l *list, c Copy) uint32 {
 	first := true
 	for i := l.lacking[c.Slot]; i != none; {
 		g := j.mem.group(i)
@@ -90,9 +87,7 @@ func (j *Judge) pair(l *list, c Copy, s Spill) (uint32, error) {
 			continue
 		}
 		if j.expired(&g.Group) {
-			if err := j.discard(here, s); err != nil {
-				return none, err
-			}
+			j.free(here)
 			continue
 		}
 		if first {
@@ -100,22 +95,13 @@ func (j *Judge) pair(l *list, c Copy, s Spill) (uint32, error) {
 			first = false
 		}
 		if j.reaches(&g.Group, c) {
-			return here, nil
+			return here
 		}
 	}
 	if first {
 		l.lacking[c.Slot] = none
 	}
-	return none, nil
-}
-
-func (j *Judge) pairSpilled(gs []Group, c Copy) int {
-	for i := range gs {
-		if j.reaches(&gs[i], c) {
-			return i
-		}
-	}
-	return -1
+	return none
 }
 
 // nearby is what rules 2 and 3 found.
@@ -127,10 +113,10 @@ type nearby struct {
 
 // near looks for rules 2 and 3, from the newest event to the oldest; those in
 // the spill are older than any in memory.
-func (j *Judge) near(l *list, spilled []Group, c Copy, s Spill) (nearby, error) {
+func (j *Judge) near(l *list, spilled []found, c Copy) nearby {
 	nothing := nearby{inMemory: none, inSpill: -1}
 	later, repeat := nothing, nothing
-	exact := false // the newest exact event was seen
+	// look returns true when nothing older can be chosen instead.
 	look := func(g *Group, at nearby) bool {
 		r := &j.rules[g.Rule]
 		switch {
@@ -143,43 +129,38 @@ func (j *Judge) near(l *list, spilled []Group, c Copy, s Spill) (nearby, error) 
 			if later == nothing {
 				later = at
 			}
-		case !r.window && !exact:
-			exact = true
-			if apart(c.At, g.base(c.Slot)) < uint64(r.fold) {
-				at.reason = futago.ReasonRepeat
-				repeat = at
-			}
+		case !r.window && repeat == nothing && apart(c.At, g.base(c.Slot)) < uint64(r.fold):
+			at.reason = futago.ReasonRepeat
+			repeat = at
 		}
 		return false
 	}
-	if l != nil {
+	if l != nil && l.windows+l.folds > 0 {
 		for i := l.newest; i != none; {
 			g := j.mem.group(i)
 			here := i
 			i = g.older
 			if j.expired(&g.Group) {
-				if err := j.discard(here, s); err != nil {
-					return nothing, err
-				}
+				j.free(here)
 				continue
 			}
 			if look(&g.Group, nearby{inMemory: here, inSpill: -1}) {
-				return later, nil
+				return later
 			}
-			if exact && l.windows == 0 {
+			if repeat != nothing && l.windows == 0 {
 				break
 			}
 		}
 	}
-	for i := len(spilled) - 1; i >= 0; i-- {
-		if look(&spilled[i], nearby{inMemory: none, inSpill: i}) {
-			return later, nil
+	for i := range slices.Backward(spilled) {
+		if look(spilled[i].Group, nearby{inMemory: none, inSpill: i}) {
+			return later
 		}
 	}
 	if later != nothing {
-		return later, nil
+		return later
 	}
-	return repeat, nil
+	return repeat
 }
 
 func (j *Judge) count(i uint32, c Copy, why futago.Reason) Verdict {
@@ -190,11 +171,10 @@ func (j *Judge) count(i uint32, c Copy, why futago.Reason) Verdict {
 	return Verdict{Reason: why, Group: &j.out}
 }
 
-func (j *Judge) countSpilled(g *Group, c Copy, why futago.Reason) Verdict {
-	g.count(c.Slot, c.At)
-	j.reach.extend(g, &j.rules[g.Rule])
-	j.tighter.extend(g, &j.rules[g.Rule])
-	j.out = *g
+func (j *Judge) countSpilled(f found, c Copy, why futago.Reason) Verdict {
+	f.count(c.Slot, c.At)
+	j.disk.touched(f, &j.rules[f.Rule])
+	j.out = *f.Group
 	return Verdict{Reason: why, Group: &j.out}
 }
 
@@ -202,16 +182,37 @@ func (j *Judge) create(c Copy, rule RuleID, id uint64, s Spill) (Verdict, error)
 	g := Group{ID: id, Key: c.Key, At: c.At, Rule: rule}
 	g.count(c.Slot, c.At)
 	j.next = max(j.next, id+1)
-	i := j.mem.add(&g, false, j.rules[rule].window)
-	if j.unsaved == none {
-		j.unsaved = i
-	}
-	if err := j.sweep(s); err != nil {
-		return Verdict{}, err
-	}
+	j.mem.add(&g, &j.rules[rule])
+	j.sweep()
 	if err := j.bound(s); err != nil {
 		return Verdict{}, err
 	}
 	j.out = g
 	return Verdict{New: true, Reason: futago.ReasonFirst, Group: &j.out}, nil
+}
+
+// free takes an event out of memory.
+func (j *Judge) free(i uint32) {
+	if j.hand == i {
+		j.hand = j.mem.group(i).allNewer
+	}
+	j.mem.remove(i)
+}
+
+// sweep clears a few expired events away, going round and round.
+func (j *Judge) sweep() {
+	for range sweepEach {
+		if j.hand == none {
+			j.hand = j.mem.oldest
+		}
+		i := j.hand
+		if i == none {
+			return
+		}
+		n := j.mem.group(i)
+		j.hand = n.allNewer
+		if j.expired(&n.Group) {
+			j.free(i)
+		}
+	}
 }

@@ -1,7 +1,6 @@
 package dedup
 
 import (
-	"cmp"
 	"iter"
 	"maps"
 	"math"
@@ -108,8 +107,10 @@ func (m *model) judge(c Copy, r futago.DedupRule, next uint64) (*modelEvent, fut
 			}
 		}
 	}
-	if i := slices.IndexFunc(open, exact); i >= 0 && abs(c.At-open[i].base(c.Slot)) < int64(open[i].rule.Fold) {
-		return open[i], futago.ReasonRepeat
+	for _, e := range open {
+		if exact(e) && abs(c.At-e.base(c.Slot)) < int64(e.rule.Fold) {
+			return e, futago.ReasonRepeat
+		}
 	}
 	e := &modelEvent{Group: Group{ID: next, Key: c.Key, At: c.At}, rule: r}
 	m.events = append(m.events, e)
@@ -119,72 +120,44 @@ func (m *model) judge(c Copy, r futago.DedupRule, next uint64) (*modelEvent, fut
 
 // memSpill is a Spill in memory, with the rows of the history.
 type memSpill struct {
-	list   []dead // by ascending id
-	keys   map[futago.Key][]uint64
+	cells  map[uint32][]byte
 	events map[uint64]*Group
-	calls  int
+	reads  int
 }
 
 func newMemSpill() *memSpill {
-	return &memSpill{keys: map[futago.Key][]uint64{}, events: map[uint64]*Group{}}
+	return &memSpill{cells: map[uint32][]byte{}, events: map[uint64]*Group{}}
 }
 
-func (s *memSpill) find(id uint64) (int, bool) {
-	return slices.BinarySearchFunc(s.list, id, func(d dead, id uint64) int { return cmp.Compare(d.id, id) })
-}
-
-func (s *memSpill) Put(k futago.Key, id uint64) error {
-	i, ok := s.find(id)
-	if ok {
-		panic("put twice")
-	}
-	s.list = slices.Insert(s.list, i, dead{k, id})
-	s.keys[k] = append(s.keys[k], id)
-	slices.Sort(s.keys[k])
-	return nil
-}
-
-func (s *memSpill) Delete(k futago.Key, id uint64) error {
-	if i, ok := s.find(id); ok {
-		s.list = slices.Delete(s.list, i, i+1)
-		s.keys[k] = slices.DeleteFunc(s.keys[k], func(x uint64) bool { return x == id })
+func (s *memSpill) PutCell(n uint32, b []byte) error {
+	if b == nil {
+		delete(s.cells, n)
+	} else {
+		s.cells[n] = b
 	}
 	return nil
 }
 
-func (s *memSpill) Groups(k futago.Key) ([]Group, error) {
-	s.calls++
+func (s *memSpill) Cell(n uint32) ([]byte, error) {
+	s.reads++
+	return s.cells[n], nil
+}
+
+func (s *memSpill) Groups(ids []uint64) ([]Group, error) {
 	var gs []Group
-	for _, id := range s.keys[k] {
-		gs = append(gs, *s.events[id])
+	for _, id := range ids {
+		if g, ok := s.events[id]; ok {
+			gs = append(gs, *g)
+		}
 	}
 	return gs, nil
 }
 
-func (s *memSpill) Next(after uint64, n int) ([]Group, error) {
-	var gs []Group
-	i, _ := s.find(after + 1)
-	for ; i < len(s.list) && len(gs) < n; i++ {
-		gs = append(gs, *s.events[s.list[i].id])
-	}
-	return gs, nil
-}
-
-// scanned yields the history from an id on, spilled the spill backwards.
+// scanned yields the history from an id on.
 func (s *memSpill) scanned(from uint64) iter.Seq2[Group, error] {
 	return func(yield func(Group, error) bool) {
 		for _, id := range slices.Sorted(maps.Keys(s.events)) {
 			if id >= from && !yield(*s.events[id], nil) {
-				return
-			}
-		}
-	}
-}
-
-func (s *memSpill) spilled() iter.Seq2[Group, error] {
-	return func(yield func(Group, error) bool) {
-		for _, d := range slices.Backward(s.list) {
-			if !yield(*s.events[d.id], nil) {
 				return
 			}
 		}

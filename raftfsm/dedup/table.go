@@ -35,8 +35,7 @@ func (s *slab[T]) give(i uint32) { s.unused = append(s.unused, i) }
 // list of all, both by ascending id.
 type node struct {
 	Group
-	saved            bool   // in the spill too
-	window           bool   // made under a window rule
+	window, fold     bool   // made under a rule of window mode, or one that folds
 	list             uint32 // of its key
 	newer, older     uint32 // of the same key
 	allNewer, allOld uint32
@@ -47,7 +46,18 @@ type list struct {
 	oldest, newest uint32
 	// lacking[m] is a place before which no event lacks a copy of slot m.
 	lacking [futago.Slots]uint32
-	windows uint32 // how many were made under a window rule
+	// How many events were made under rules of window mode, and under rules that fold.
+	windows, folds uint32
+}
+
+// tally keeps windows and folds.
+func (l *list) tally(n *node, d int) {
+	switch {
+	case n.window:
+		l.windows += uint32(d)
+	case n.fold:
+		l.folds += uint32(d)
+	}
 }
 
 // table holds the open events in memory.
@@ -75,7 +85,7 @@ func (t *table) find(k futago.Key) *list {
 }
 
 // add links an event that is newer than all others.
-func (t *table) add(g *Group, saved, window bool) uint32 {
+func (t *table) add(g *Group, r *rule) uint32 {
 	li, ok := t.keys[g.Key]
 	if !ok {
 		li = t.lists.take()
@@ -85,10 +95,8 @@ func (t *table) add(g *Group, saved, window bool) uint32 {
 	l := t.lists.at(li)
 	i := t.nodes.take()
 	n := t.nodes.at(i)
-	*n = node{Group: *g, saved: saved, window: window, list: li, newer: none, older: l.newest, allNewer: none, allOld: t.newest}
-	if window {
-		l.windows++
-	}
+	*n = node{Group: *g, window: r.window, fold: !r.window && r.fold > 0, list: li, newer: none, older: l.newest, allNewer: none, allOld: t.newest}
+	l.tally(n, 1)
 	if l.newest == none {
 		l.oldest = i
 	} else {
@@ -126,9 +134,7 @@ func (t *table) remove(i uint32) {
 			l.lacking[m] = n.newer
 		}
 	}
-	if n.window {
-		l.windows--
-	}
+	l.tally(n, -1)
 	if n.older == none {
 		l.oldest = n.newer
 	} else {

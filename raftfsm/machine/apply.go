@@ -24,10 +24,10 @@ type transaction struct {
 	now []indexHash // after each entry
 
 	first   uint64 // id of the first new event
-	copies  int
-	follow  bool // somebody wants to know the updated events
+	follow  bool   // somebody wants to know the updated events
 	updated map[uint64]struct{}
-	rules   []int64 // by body of the batch at hand; -1 is not known yet
+	cells   map[uint32][]byte // of the spill, written in this transaction
+	rules   []int64           // by body of the batch at hand; -1 is not known yet
 }
 
 // Apply applies entries, in ascending order of index, in one transaction, and
@@ -176,8 +176,7 @@ func (t *transaction) stored(id command.ID) (res Result, found bool, err error) 
 // finish writes what is kept once per transaction, and commits.
 func (t *transaction) finish() error {
 	m := t.m
-	events := int(m.applied.NextEvent - t.first)
-	if err := m.judge.Tidy(spill{t}, 64+2*events+t.copies/4); err != nil {
+	if err := m.judge.Tidy(spill{t}); err != nil {
 		return err
 	}
 	for slot := range m.spools {
@@ -195,6 +194,11 @@ func (t *transaction) finish() error {
 		}
 	}
 	m.state = append(m.state[:0], now...)
+	if b, changed := m.judge.Directory(); changed {
+		if err := t.tx.PutState(judgeDirectory, b); err != nil {
+			return err
+		}
+	}
 	return t.tx.Commit(m.applied)
 }
 

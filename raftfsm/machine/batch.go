@@ -183,7 +183,6 @@ func (t *transaction) copy(slot int, body *command.Body, c command.Copy) (bool, 
 	if err != nil {
 		return false, err
 	}
-	t.copies++
 	m.counters.Copies++
 	g := v.Group
 	if v.New {

@@ -2,7 +2,7 @@ package machine
 
 import (
 	"context"
-	"iter"
+	"fmt"
 	"net/netip"
 
 	"github.com/futago/futago"
@@ -10,12 +10,21 @@ import (
 	"github.com/futago/futago/store"
 )
 
-// judgeState is the name under which the store keeps dedup.Judge.AppendState.
-const judgeState = "dedup"
+// Names under which the store keeps what the de-duplication needs at a restart:
+// dedup.Judge.AppendState, Directory, and the cells of the spill.
+const (
+	judgeState     = "dedup"
+	judgeDirectory = "dedup-directory"
+	judgeCell      = "dedup-cell-%d"
+)
 
 // loadJudge rebuilds the de-duplication from the store.
 func (m *Machine) loadJudge(ctx context.Context) (*dedup.Judge, error) {
 	state, err := m.store.State(ctx, judgeState)
+	if err != nil {
+		return nil, err
+	}
+	directory, err := m.store.State(ctx, judgeDirectory)
 	if err != nil {
 		return nil, err
 	}
@@ -34,24 +43,22 @@ func (m *Machine) loadJudge(ctx context.Context) (*dedup.Judge, error) {
 			j.Rule(r.Rule)
 		}
 	}
-	groups := func(rows iter.Seq2[store.EventRow, error]) iter.Seq2[dedup.Group, error] {
-		return func(yield func(dedup.Group, error) bool) {
-			for row, err := range rows {
-				if err == nil && row.Kind == futago.KindInternal {
-					continue
-				}
-				g, err2 := groupOf(&row, len(rules))
-				if err == nil {
-					err = err2
-				}
-				if !yield(g, err) {
-					return
-				}
+	scanned := func(yield func(dedup.Group, error) bool) {
+		for row, err := range m.store.OpenEvents(ctx, max(m.applied.Horizon, 1)) {
+			if err != nil {
+				yield(dedup.Group{}, err)
+				return
+			}
+			if row.Kind == futago.KindInternal {
+				continue
+			}
+			g, err := groupOf(&row, len(rules))
+			if !yield(g, err) || err != nil {
+				return
 			}
 		}
 	}
-	horizon := max(m.applied.Horizon, 1)
-	return dedup.Rebuild(m.limit, state, intern, groups(m.store.OpenEvents(ctx, horizon)), groups(m.store.DedupOpen(ctx)))
+	return dedup.Rebuild(m.limit, state, directory, intern, scanned)
 }
 
 func groupOf(r *store.EventRow, rules int) (dedup.Group, error) {
@@ -111,29 +118,25 @@ func (t *transaction) rule(k futago.Kind, a netip.Addr) (dedup.RuleID, error) {
 // spill is the dedup.Spill of a transaction.
 type spill struct{ t *transaction }
 
-func (s spill) Put(k futago.Key, id uint64) error {
-	return s.t.tx.PutOpen([]store.OpenGroup{{Key: k, ID: id}})
-}
-
-func (s spill) Delete(k futago.Key, id uint64) error {
-	return s.t.tx.DeleteOpen([]store.OpenGroup{{Key: k, ID: id}})
-}
-
-func (s spill) Groups(k futago.Key) ([]dedup.Group, error) {
-	ids, err := s.t.tx.OpenByKey(k)
-	if err != nil {
-		return nil, err
+func (s spill) PutCell(n uint32, content []byte) error {
+	if s.t.cells == nil {
+		s.t.cells = make(map[uint32][]byte)
 	}
-	return s.groups(ids)
+	s.t.cells[n] = content
+	return s.t.tx.PutState(fmt.Sprintf(judgeCell, n), content)
 }
 
-func (s spill) groups(ids []uint64) ([]dedup.Group, error) {
+func (s spill) Cell(n uint32) ([]byte, error) {
+	if b, ok := s.t.cells[n]; ok {
+		return b, nil
+	}
+	return s.t.m.store.State(context.Background(), fmt.Sprintf(judgeCell, n))
+}
+
+func (s spill) Groups(ids []uint64) ([]dedup.Group, error) {
 	rows, err := s.t.tx.Rows(ids)
 	if err != nil {
 		return nil, err
-	}
-	if len(rows) != len(ids) {
-		return nil, futago.Errorf(futago.CodeCorrupt, "%d of %d open events are not in the database", len(ids)-len(rows), len(ids))
 	}
 	out := make([]dedup.Group, len(rows))
 	for i := range rows {
@@ -142,16 +145,4 @@ func (s spill) groups(ids []uint64) ([]dedup.Group, error) {
 		}
 	}
 	return out, nil
-}
-
-func (s spill) Next(after uint64, n int) ([]dedup.Group, error) {
-	list, err := s.t.tx.OpenAfter(after, n)
-	if err != nil {
-		return nil, err
-	}
-	ids := make([]uint64, len(list))
-	for i := range list {
-		ids[i] = list[i].ID
-	}
-	return s.groups(ids)
 }

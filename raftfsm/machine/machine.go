@@ -120,7 +120,6 @@ func Open(ctx context.Context, st *store.Store, o Options) (*Machine, error) {
 // load takes everything that Apply keeps in memory from the store. Its cost is
 // bounded by the open events, not by the history.
 func (m *Machine) load(ctx context.Context) error {
-	m.loaded = false
 	var err error
 	if m.applied, err = m.store.Applied(ctx); err != nil {
 		return err

@@ -156,6 +156,8 @@ func TestApply_Batches(t *testing.T) {
 	l := &testLog{t: t}
 	bodiless := testBatch(futago.MemberB, 1, 1, 9, 2)
 	bodiless.Bodies[0].Trap, bodiless.Bodies[1].Trap = nil, nil
+	idle := testBatch(futago.MemberB, 4)
+	idle.Watermark = int64(8 * time.Second)
 	stale := testBatch(futago.MemberB, 1, 9)
 	renewed := testBatch(futago.MemberB, 1, 3)
 	renewed.Spool = testID(77)
@@ -165,23 +167,30 @@ func TestApply_Batches(t *testing.T) {
 		name string
 		b    *command.TrapBatch
 		want command.BatchResult
+		mark [2]int64 // watermarks in seconds
 	}{
-		{"first", testBatch(futago.MemberA, 1, 1, 2), command.BatchResult{Applied: 2}},
-		{"again", testBatch(futago.MemberA, 1, 1, 2), command.BatchResult{Applied: 2}},
-		{"overlapping", testBatch(futago.MemberA, 2, 2, 3), command.BatchResult{Applied: 3}},
-		{"with a gap", testBatch(futago.MemberA, 6, 6), command.BatchResult{Applied: 3, Gap: true}},
-		{"watermark alone", testBatch(futago.MemberA, 4), command.BatchResult{Applied: 3}},
-		{"a body is missing", bodiless, command.BatchResult{Applied: 1, NeedBody: true}},
-		{"the rest, whole", testBatch(futago.MemberB, 2, 9, 2), command.BatchResult{Applied: 3}},
-		{"another spool from the middle", unknown, command.BatchResult{Gap: true}},
-		{"another spool", renewed, command.BatchResult{Applied: 1}},
-		{"the former spool", stale, command.BatchResult{Applied: 3, Stale: true}},
+		{"first", testBatch(futago.MemberA, 1, 1, 2), command.BatchResult{Applied: 2}, [2]int64{2, 0}},
+		{"again", testBatch(futago.MemberA, 1, 1, 2), command.BatchResult{Applied: 2}, [2]int64{2, 0}},
+		{"overlapping", testBatch(futago.MemberA, 2, 2, 3), command.BatchResult{Applied: 3}, [2]int64{3, 0}},
+		{"once more", testBatch(futago.MemberA, 1, 1, 2), command.BatchResult{Applied: 3}, [2]int64{3, 0}},
+		{"with a gap", testBatch(futago.MemberA, 6, 6), command.BatchResult{Applied: 3, Gap: true}, [2]int64{3, 0}},
+		{"a body is missing", bodiless, command.BatchResult{Applied: 1, NeedBody: true}, [2]int64{3, 0}},
+		{"the rest, whole", testBatch(futago.MemberB, 2, 9, 2), command.BatchResult{Applied: 3}, [2]int64{3, 2}},
+		{"another spool from the middle", unknown, command.BatchResult{Gap: true}, [2]int64{3, 2}},
+		{"the watermark alone", idle, command.BatchResult{Applied: 3}, [2]int64{3, 8}},
+		{"another spool", renewed, command.BatchResult{Applied: 1}, [2]int64{3, 3}},
+		{"the former spool", stale, command.BatchResult{Applied: 3, Stale: true}, [2]int64{3, 3}},
 	}
 	for _, st := range steps {
 		if got := m.apply(l.add(st.b))[0].Batch; got != st.want {
 			t.Errorf("%s: %+v, want %+v", st.name, got, st.want)
 		}
 		m.restart()
+		for slot, w := range m.Stats().Watermarks {
+			if w != st.mark[slot]*int64(time.Second) {
+				t.Errorf("%s: watermark %d is %v", st.name, slot, time.Duration(w))
+			}
+		}
 	}
 	type row struct {
 		msg   string
@@ -378,13 +387,30 @@ func same(t tester, a, b *member) {
 	}
 }
 
+// TestHash_Chain: two members that differ in one early entry never agree again.
+func TestHash_Chain(t *testing.T) {
+	var last [2]store.Applied
+	for i := range 2 {
+		m := newMember(t, 0)
+		l := &testLog{t: t}
+		m.apply(l.add(testBatch(futago.MemberA, 1, 1+i)), l.add(testBatch(futago.MemberA, 2, 7)), l.add(testBatch(futago.MemberA, 2)))
+		last[i] = m.Applied()
+	}
+	if last[0].Hash == last[1].Hash {
+		t.Error("the hashes are equal")
+	}
+	// Log time does not go back: the last batch was proposed at 0.
+	if last[0].LogTime != int64(7*time.Second) {
+		t.Errorf("log time %v", time.Duration(last[0].LogTime))
+	}
+}
+
 func TestHashAt(t *testing.T) {
 	m := newMember(t, 0)
 	l := &testLog{t: t}
 	hashes := map[uint64][32]byte{}
-	for i := range ringSize + 10 {
+	for range ringSize + 10 {
 		e := l.add(testBatch(futago.MemberA, 1))
-		_ = i
 		hashes[e.Index] = [32]byte{}
 	}
 	m.apply(l.entries[0])

@@ -165,7 +165,7 @@ func TestMachine_Random(t *testing.T) {
 		for range rapid.IntRange(1, 60).Draw(rt, "steps") {
 			g.step()
 		}
-		dir, err := os.MkdirTemp(t.TempDir(), "")
+		dir, err := os.MkdirTemp(t.TempDir(), "") //nolint:usetesting // one for each of rapid's checks
 		if err != nil {
 			rt.Fatal(err)
 		}
