@@ -2,7 +2,8 @@ package cluster_test
 
 import (
 	"crypto/tls"
-	"errors"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -31,25 +32,49 @@ func initA(t *testing.T, api string) *cluster.Dir {
 	return d
 }
 
-// issuer serves joins of d's cluster over TLS with d's certificate.
+// issuer makes a founder that answers joins.
 func issuer(t *testing.T, clock func() time.Time) (*cluster.Dir, *cluster.Admission) {
 	t.Helper()
-	srv := httptest.NewUnstartedServer(nil)
-	d := initA(t, srv.Listener.Addr().String())
-	a := cluster.NewAdmission(d, clock, nil)
+	ln := listen(t, "127.0.0.1:0")
+	d := initA(t, ln.Addr().String())
+	adm := cluster.NewAdmission(d, clock, nil)
+	serveOn(t, ln, d, adm)
+	return d, adm
+}
+
+// serve answers joins at d's API address.
+func serve(t *testing.T, d *cluster.Dir, clock func() time.Time) *cluster.Admission {
+	t.Helper()
+	n := d.Node()
+	adm := cluster.NewAdmission(d, clock, nil)
+	serveOn(t, listen(t, n.Members[n.Member].API), d, adm)
+	return adm
+}
+
+func listen(t *testing.T, addr string) net.Listener {
+	t.Helper()
+	var lc net.ListenConfig
+	ln, err := lc.Listen(t.Context(), "tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ln
+}
+
+// serveOn answers joins with d's certificate.
+func serveOn(t *testing.T, ln net.Listener, d *cluster.Dir, h http.Handler) {
+	t.Helper()
 	mux := http.NewServeMux()
-	mux.Handle(cluster.JoinPath, a)
-	srv.Config.Handler = mux
-	srv.TLS = d.Keys().ServerTLS()
-	srv.StartTLS()
-	t.Cleanup(srv.Close)
-	return d, a
+	mux.Handle(cluster.JoinPath, h)
+	srv := &http.Server{Handler: mux, TLSConfig: d.Keys().ServerTLS(), ErrorLog: log.New(io.Discard, "", 0)}
+	go func() { _ = srv.ServeTLS(ln, "", "") }()
+	t.Cleanup(func() { _ = srv.Close() })
 }
 
 func joinOptions(t *testing.T, token string) cluster.JoinOptions {
 	return cluster.JoinOptions{
 		Dir: filepath.Join(t.TempDir(), "b"), Token: token, Now: time.Now(),
-		Addresses: cluster.Addresses{Cluster: "127.0.0.2:7701", API: "127.0.0.2:7700"},
+		Addresses: cluster.Addresses{Cluster: "127.0.0.2:7701", API: "127.0.0.2:17700"},
 	}
 }
 
@@ -113,6 +138,43 @@ func handshake(t *testing.T, a, b *cluster.Dir) {
 	}
 }
 
+// TestJoin_AnswerLost repeats a join whose answer did not arrive: the token is
+// used up, and yet good for the same directory.
+func TestJoin_AnswerLost(t *testing.T) {
+	ln := listen(t, "127.0.0.1:0")
+	a := initA(t, ln.Addr().String())
+	adm := cluster.NewAdmission(a, time.Now, nil)
+	lost := false
+	serveOn(t, ln, a, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !lost {
+			lost = true
+			adm.ServeHTTP(httptest.NewRecorder(), r)
+			panic(http.ErrAbortHandler)
+		}
+		adm.ServeHTTP(w, r)
+	}))
+	token, err := adm.Issue(futago.MemberB, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := joinOptions(t, token)
+	if _, err := cluster.Join(t.Context(), o); futago.CodeOf(err) != futago.CodeUnavailable {
+		t.Fatalf("the first try: %v", err)
+	}
+	if cluster.Exists(o.Dir) {
+		t.Error("a member is in the directory already")
+	}
+	b, err := cluster.Join(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	if got := a.Node().Members[futago.MemberB].Joins; got != 1 {
+		t.Errorf("counted as %d joins", got)
+	}
+	handshake(t, a, b)
+}
+
 func TestJoin_Refused(t *testing.T) {
 	clock := time.Now()
 	_, adm := issuer(t, func() time.Time { return clock })
@@ -159,6 +221,16 @@ func TestJoin_Refused(t *testing.T) {
 			t.Errorf("joined through another cluster: %v", err)
 		}
 	})
+	t.Run("no such manager", func(t *testing.T) {
+		gone := initA(t, "127.0.0.1:1")
+		tok, err := cluster.NewAdmission(gone, time.Now, nil).Issue(futago.MemberB, time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := join(joinOptions(t, tok)); futago.CodeOf(err) != futago.CodeUnavailable || !strings.Contains(err.Error(), "127.0.0.1:1") {
+			t.Errorf("joined through nobody: %v", err)
+		}
+	})
 	t.Run("no token", func(t *testing.T) {
 		if err := join(joinOptions(t, "fgj1.nonsense")); futago.CodeOf(err) != futago.CodeInvalid {
 			t.Errorf("nonsense: %v", err)
@@ -173,61 +245,6 @@ func TestJoin_Refused(t *testing.T) {
 		defer d.Close()
 		if _, err := cluster.Open(o.Dir); futago.CodeOf(err) != futago.CodeConflict {
 			t.Errorf("opened a locked directory: %v", err)
-		}
-	})
-}
-
-func TestOpen_Damaged(t *testing.T) {
-	fresh := func(t *testing.T) string {
-		d := initA(t, "127.0.0.1:7700")
-		path := d.Path()
-		if err := d.Close(); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
-	flip := func(t *testing.T, path string) {
-		b, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		b[len(b)/2] ^= 1
-		if err := os.WriteFile(path, b, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for _, name := range []string{"node.json", "pki/ca.crt", "pki/member.crt", "pki/member.key", "pki/ca.key"} {
-		t.Run(name, func(t *testing.T) {
-			dir := fresh(t)
-			flip(t, filepath.Join(dir, name))
-			_, err := cluster.Open(dir)
-			if futago.CodeOf(err) != futago.CodeCorrupt && futago.CodeOf(err) != futago.CodeUnauthorized {
-				t.Fatalf("code %q: %v", futago.CodeOf(err), err)
-			}
-			if futago.CodeOf(err) == futago.CodeCorrupt && !strings.Contains(err.Error(), filepath.Base(name)) && !strings.Contains(err.Error(), "key") {
-				t.Errorf("the error does not name the file: %v", err)
-			}
-		})
-	}
-	t.Run("no member", func(t *testing.T) {
-		_, err := cluster.Open(t.TempDir())
-		if futago.CodeOf(err) != futago.CodeNotFound || !errors.As(err, new(*futago.Error)) {
-			t.Errorf("empty directory: %v", err)
-		}
-	})
-	t.Run("certificate of another cluster", func(t *testing.T) {
-		dir, other := fresh(t), fresh(t)
-		for _, f := range []string{"member.crt", "member.key"} {
-			b, err := os.ReadFile(filepath.Join(other, "pki", f))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := os.WriteFile(filepath.Join(dir, "pki", f), b, 0o600); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if _, err := cluster.Open(dir); futago.CodeOf(err) != futago.CodeUnauthorized {
-			t.Errorf("a foreign certificate: %v", err)
 		}
 	})
 }

@@ -16,6 +16,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/big"
 	"net"
 	"net/url"
@@ -186,13 +187,17 @@ func (k *Keys) verifyMember(clusterID string, chain []*x509.Certificate) (futago
 	if len(chain) == 0 {
 		return "", futago.Errorf(futago.CodeUnauthorized, "the other side showed no certificate")
 	}
-	_, err := chain[0].Verify(x509.VerifyOptions{Roots: k.pool(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
-	if err != nil {
+	if err := signedBy(chain[0], k.caCert); err != nil {
 		return "", futago.Errorf(futago.CodeUnauthorized, "the certificate of the other side is not of this cluster").
 			WithAction("it belongs to cluster %q; join that host to this cluster with a new token", chain[0].Issuer.CommonName).Wrap(err)
 	}
 	return MemberOf(clusterID, chain[0])
 }
+
+// signedBy proves that leaf is ca's own. The dates are not looked at: nothing is
+// renewed here before they run out, and a host whose clock is wrong must not
+// take its member out of the cluster.
+func signedBy(leaf, ca *x509.Certificate) error { return leaf.CheckSignatureFrom(ca) }
 
 // MemberOf reads the member's name from a certificate of the cluster.
 func MemberOf(clusterID string, c *x509.Certificate) (futago.MemberID, error) {
@@ -302,8 +307,13 @@ func (k *Keys) write(dir string) error {
 	return nil
 }
 
-func loadKeys(dir string) (*Keys, error) {
-	k := &Keys{}
+func loadKeys(dir string) (k *Keys, err error) {
+	defer func() {
+		if errors.Is(err, fs.ErrNotExist) {
+			err = futago.Errorf(futago.CodeCorrupt, "a file is missing in %s", pkiPath(dir, "")).WithAction(restore).Wrap(err)
+		}
+	}()
+	k = &Keys{}
 	caDER, err := readPEM(dir, caCertFile)
 	if err != nil {
 		return nil, err
@@ -358,7 +368,10 @@ func parseKey(der []byte) (crypto.Signer, error) {
 
 func readPEM(dir, name string) ([]byte, error) {
 	b, err := atomicfile.ReadSummed(pkiPath(dir, name))
-	if err != nil {
+	switch {
+	case futago.CodeOf(err) == futago.CodeCorrupt:
+		return nil, damaged(dir, name, err)
+	case err != nil:
 		return nil, err
 	}
 	block, _ := pem.Decode(b)
@@ -368,24 +381,36 @@ func readPEM(dir, name string) ([]byte, error) {
 	return block.Bytes, nil
 }
 
+// restore is what an operator can do about damaged keys.
+const restore = "put it back from a backup, or give this directory up and join anew (futago token join on the other manager)"
+
 func damaged(dir, name string, err error) error {
-	return futago.Errorf(futago.CodeCorrupt, "%s is damaged", pkiPath(dir, name)).
-		WithAction("restore it from a backup, or join this host anew").Wrap(err)
+	return futago.Errorf(futago.CodeCorrupt, "%s is damaged", pkiPath(dir, name)).WithAction(restore).Wrap(err)
 }
 
-// check proves that the files belong together.
+// check proves that the files belong together: a directory put together from
+// two is nobody's.
 func (k *Keys) check(n Node) error {
-	m, err := k.verifyMember(n.ClusterID, []*x509.Certificate{k.leaf})
+	const mixed = "this directory was put together from two: put the right node.json and pki/ back, or join anew with an empty directory"
+	err := signedBy(k.leaf, k.caCert)
+	var m futago.MemberID
+	if err == nil {
+		m, err = MemberOf(n.ClusterID, k.leaf)
+	}
 	if err != nil {
-		return err
+		return futago.Errorf(futago.CodeConflict, "node.json is of member %s of cluster %q, the certificate in pki/ is not", n.Member, n.ClusterName).
+			WithAction(mixed).Wrap(err)
 	}
 	if m != n.Member {
-		return futago.Errorf(futago.CodeConflict, "node.json is of member %s, the certificate of member %s", n.Member, m).
-			WithAction("the directory was put together from two members; restore it or join anew")
+		return futago.Errorf(futago.CodeConflict, "node.json is of member %s, the certificate in pki/ of member %s", n.Member, m).WithAction(mixed)
 	}
 	if signer, ok := k.cert.PrivateKey.(crypto.Signer); !ok || !fits(signer, k.leaf) || (k.caKey != nil && !fits(k.caKey, k.caCert)) {
-		return futago.Errorf(futago.CodeCorrupt, "a key in pki/ does not fit its certificate").
-			WithAction("restore pki/ from a backup, or join this host anew")
+		return futago.Errorf(futago.CodeCorrupt, "a key in pki/ does not fit its certificate").WithAction(restore)
+	}
+	if n.Invitation != "" {
+		if _, err := k.Open(n.Invitation); err != nil {
+			return futago.Errorf(futago.CodeCorrupt, "pki/%s does not fit node.json", sealFile).WithAction(restore).Wrap(err)
+		}
 	}
 	return nil
 }

@@ -11,13 +11,16 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
 	"maps"
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
 	"time"
+	"unicode"
 
 	"golang.org/x/sys/unix"
 
@@ -47,6 +50,9 @@ type Addresses struct {
 	// API is host:port of the REST API, which a standby names to its clients.
 	// Empty for the third vote.
 	API string `json:"api,omitempty"`
+	// Joins counts how often a host took this member's place: of two members'
+	// memories the higher one is the newer.
+	Joins uint64 `json:"joins,omitempty"`
 }
 
 // Node is the content of node.json.
@@ -67,12 +73,15 @@ type Node struct {
 	CreatedAt time.Time `json:"created_at"`
 }
 
-// Dir is an opened data directory, locked against a second process.
+// Dir is an opened data directory, locked against a second process. It is safe
+// for concurrent use.
 type Dir struct {
 	path string
 	lock *os.File
-	node Node
 	keys *Keys
+
+	mu   sync.Mutex // guards node and node.json
+	node Node
 }
 
 func nodePath(dir string) string { return filepath.Join(dir, "node.json") }
@@ -105,7 +114,8 @@ func Open(dir string) (*Dir, error) {
 func lockDir(dir string) (*os.File, error) {
 	f, err := os.OpenFile(filepath.Join(dir, "LOCK"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("lock data directory: %w", err)
+		return nil, futago.Errorf(futago.CodeInvalid, "the data directory %s cannot be locked", dir).
+			WithAction("run this as the user that owns it").Wrap(err)
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		_ = f.Close()
@@ -116,20 +126,9 @@ func lockDir(dir string) (*os.File, error) {
 }
 
 func (d *Dir) load() error {
-	b, err := atomicfile.ReadSummed(nodePath(d.path))
+	n, err := readNode(nodePath(d.path))
 	if err != nil {
 		return err
-	}
-	var n Node
-	if err := json.Unmarshal(b, &n); err != nil {
-		return futago.Errorf(futago.CodeCorrupt, "%s is no member file", nodePath(d.path)).Wrap(err)
-	}
-	if n.Format > Format {
-		return futago.Errorf(futago.CodeIncompatible, "%s has layout %d, this program knows up to %d", d.path, n.Format, Format).
-			WithAction("install the Futago version that wrote it, or a newer one")
-	}
-	if !n.Member.Valid() || n.ClusterID == "" || n.Directory == "" {
-		return futago.Errorf(futago.CodeCorrupt, "%s lacks the member, cluster or directory", nodePath(d.path))
 	}
 	keys, err := loadKeys(d.path)
 	if err != nil {
@@ -142,6 +141,42 @@ func (d *Dir) load() error {
 	return nil
 }
 
+// anew is what an operator can do about a directory that is of no more use.
+const anew = "the other members hold the same history: move this directory away, issue a token on a running manager " +
+	"(futago token join --member %s) and run futago join here"
+
+func readNode(path string) (n Node, err error) {
+	lost := func(cause error) error {
+		return futago.Errorf(futago.CodeCorrupt, "%s, which says what member this is, is damaged", path).
+			WithAction(anew, "a|b|w").Wrap(cause)
+	}
+	b, err := atomicfile.ReadSummed(path)
+	if err != nil {
+		if futago.CodeOf(err) == futago.CodeCorrupt {
+			return n, lost(err)
+		}
+		return n, err
+	}
+	// The rest of a newer layout may not even decode.
+	var f struct {
+		Format int `json:"format"`
+	}
+	if err := json.Unmarshal(b, &f); err != nil {
+		return n, lost(err)
+	}
+	if f.Format > Format {
+		return n, futago.Errorf(futago.CodeIncompatible, "%s has layout %d, this program knows up to %d", path, f.Format, Format).
+			WithAction("install the Futago version that wrote it, or a newer one")
+	}
+	if err := json.Unmarshal(b, &n); err != nil {
+		return n, lost(err)
+	}
+	if id, err := hex.DecodeString(n.Directory); err != nil || len(id) != len(n.Identity()) || !n.Member.Valid() || n.ClusterID == "" {
+		return n, lost(errors.New("it lacks the member, the cluster or the directory"))
+	}
+	return n, nil
+}
+
 // Close unlocks the directory.
 func (d *Dir) Close() error { return d.lock.Close() }
 
@@ -150,8 +185,12 @@ func (d *Dir) Path(name ...string) string {
 	return filepath.Join(append([]string{d.path}, name...)...)
 }
 
-// Node returns the member's facts.
-func (d *Dir) Node() Node { return d.node }
+// Node returns the member's facts. The map in it is never changed.
+func (d *Dir) Node() Node {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.node
+}
 
 // Keys returns the certificates and keys.
 func (d *Dir) Keys() *Keys { return d.keys }
@@ -162,17 +201,22 @@ func (n Node) Identity() (id [16]byte) {
 	return id
 }
 
-// AddMember records the addresses of a member that joined, durably.
-func (d *Dir) AddMember(m futago.MemberID, a Addresses) error {
+// AddMember records durably where a member is. It reports whether that is
+// news: what is known from a later join is kept.
+func (d *Dir) AddMember(m futago.MemberID, a Addresses) (bool, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if known, ok := d.node.Members[m]; ok && a.Joins <= known.Joins {
+		return false, nil
+	}
 	n := d.node
-	n.Members = make(map[futago.MemberID]Addresses, len(d.node.Members)+1)
-	maps.Copy(n.Members, d.node.Members)
+	n.Members = maps.Clone(n.Members)
 	n.Members[m] = a
 	if err := writeNode(d.path, n, d.keys); err != nil {
-		return err
+		return false, err
 	}
 	d.node = n
-	return nil
+	return true, nil
 }
 
 // writeNode seals the invitation, so that node.json holds no secret in the clear.
@@ -213,11 +257,15 @@ func Init(o InitOptions) (*Dir, error) {
 	case o.ThirdVote != ThirdVoteRegister && o.ThirdVote != ThirdVoteManager:
 		return nil, futago.Errorf(futago.CodeInvalid, "unknown third vote %q", o.ThirdVote).WithAction("use register or manager")
 	}
+	if o.ClusterName == "" || strings.ContainsFunc(o.ClusterName, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return nil, futago.Errorf(futago.CodeInvalid, "cluster name %q is empty or not printable", o.ClusterName)
+	}
 	lock, err := prepare(o.Dir)
 	if err != nil {
 		return nil, err
 	}
 	d := &Dir{path: o.Dir, lock: lock}
+	o.Addresses.Joins = 1
 	fail := func(err error) (*Dir, error) { return nil, errors.Join(err, lock.Close()) }
 	n := Node{
 		Format: Format, ClusterID: randomHex(), ClusterName: o.ClusterName, Member: futago.MemberA,
@@ -244,7 +292,8 @@ func Init(o InitOptions) (*Dir, error) {
 // prepare makes and locks a directory that holds no member yet.
 func prepare(dir string) (*os.File, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("make data directory: %w", err)
+		return nil, futago.Errorf(futago.CodeInvalid, "the data directory %s cannot be made", dir).
+			WithAction("run this as root, or choose a directory of your own (--dir)").Wrap(err)
 	}
 	lock, err := lockDir(dir)
 	if err != nil {
@@ -268,8 +317,9 @@ func prepare(dir string) (*os.File, error) {
 func checkAddresses(m futago.MemberID, a Addresses) error {
 	check := func(what, s string) error {
 		host, port, err := net.SplitHostPort(s)
-		if err != nil || port == "" || port == "0" {
-			return futago.Errorf(futago.CodeInvalid, "%s address %q is not host:port", what, s)
+		if n, perr := strconv.ParseUint(port, 10, 16); err != nil || perr != nil || n == 0 {
+			return futago.Errorf(futago.CodeInvalid, "%s address %q is not host:port", what, s).
+				WithAction("write it like host.example:7701 or [2001:db8::1]:7701")
 		}
 		if ip := net.ParseIP(host); host == "" || (ip != nil && ip.IsUnspecified()) {
 			return futago.Errorf(futago.CodeInvalid, "%s address %q names no host that the others can dial", what, s).

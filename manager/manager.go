@@ -172,7 +172,7 @@ func (m *Manager) Addresses() map[string]string {
 }
 
 // followMembers takes up the addresses of members that joined through the
-// other manager: each manager knows only whom it admitted itself, or who was
+// other manager: each manager knows only whom it admitted itself, and who was
 // there when it joined.
 func (m *Manager) followMembers(ctx context.Context) error {
 	t := time.NewTicker(memberInterval)
@@ -190,28 +190,28 @@ func (m *Manager) followMembers(ctx context.Context) error {
 const memberInterval = 5 * time.Second
 
 func (m *Manager) learnMembers(ctx context.Context) {
-	known := m.dir.Node().Members
 	s, err := m.session()
-	if err != nil || len(known) == 3 {
+	if err != nil {
 		return
 	}
-	for id := range known {
+	for id := range m.dir.Node().Members {
 		if id == m.node.Member {
 			continue
 		}
+		ctx, cancel := context.WithTimeout(ctx, statusTimeout)
 		h, err := m.ask(ctx, s, id)
+		cancel()
 		if err != nil {
-			continue
+			continue // the next round asks again
 		}
 		for other, a := range h.local.Members {
-			if _, ok := known[other]; ok {
-				continue
-			}
-			if err := m.dir.AddMember(other, a); err != nil {
+			news, err := m.dir.AddMember(other, a)
+			if err != nil {
 				m.log.Error("write down a member's addresses", "of", string(other), "err", err)
-				continue
 			}
-			m.link.SetAddress(other, a.Cluster)
+			if news {
+				m.link.SetAddress(other, a.Cluster)
+			}
 		}
 	}
 }
