@@ -20,11 +20,20 @@ type contact struct {
 	inTerm time.Time
 }
 
+// heard notes an answered request. Requests overlap: an append that a disk held
+// up ends after heartbeats that began later, and takes nothing back from them.
+func (c *contact) heard(start time.Time) {
+	if start.After(c.answered) {
+		c.answered = start
+	}
+	c.failing = false
+}
+
 // peerAnswered notes a request to the peer that was answered.
 func (v *Voter) peerAnswered(start time.Time) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.contact.answered, v.contact.failing = start, false
+	v.contact.heard(start)
 }
 
 // peerFailed notes one that was not.
@@ -44,14 +53,14 @@ func (v *Voter) peerTook(start time.Time, term, answerTerm, index uint64, succes
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	c := &v.contact
-	c.answered, c.failing = start, false
+	c.heard(start)
 	if c.term > term {
 		return
 	}
 	if c.term < term {
 		c.term, c.match, c.inTerm = term, 0, time.Time{}
 	}
-	if answerTerm == term {
+	if answerTerm == term && start.After(c.inTerm) {
 		c.inTerm = start
 	}
 	switch {
