@@ -30,6 +30,19 @@ type Page struct {
 	More bool
 	// Complete is false when the budget ran out before the page was full.
 	Complete bool
+
+	bytes int
+}
+
+// pageBytes is about the greatest size of a page: one of large events ends
+// before its limit, and its cursor goes on.
+const pageBytes = 8 << 20
+
+// Add appends an event and reports whether the page is full.
+func (p *Page) Add(ev futago.Event, limit int) (full bool) {
+	p.Events = append(p.Events, ev)
+	p.bytes += 512 + len(ev.Trap.Message) + 2*len(ev.Trap.Raw)
+	return len(p.Events) >= limit || p.bytes >= pageBytes
 }
 
 // EventPage turns the result of a walk over the whole history into that of a query.
@@ -284,8 +297,7 @@ func (f *Filter) block(ctx context.Context, c *litedb.Conn, first, last uint64, 
 		if err != nil || !ok {
 			return err
 		}
-		p.Events = append(p.Events, ev)
-		if full = len(p.Events) >= f.Limit; full {
+		if full = p.Add(ev, f.Limit); full {
 			return litedb.ErrStop
 		}
 		return nil

@@ -218,6 +218,34 @@ func TestTx_RollbackLeavesNothing(t *testing.T) {
 	insert(t, s, 11, 5) // the writer is free again
 }
 
+func TestStore_PageOfLargeEventsEndsEarly(t *testing.T) {
+	s := open(t, t.TempDir())
+	list := rows(1, 300)
+	for i := range list {
+		trap := futago.Trap{Kind: futago.KindSyslog, Message: "x", Raw: make([]byte, 60_000)}
+		list[i].Trap = command.AppendTrap(nil, &trap)
+	}
+	write(t, s, Applied{Index: 1, NextEvent: 301}, func(tx *Tx) error { return tx.InsertEvents(list) })
+	q := futago.EventQuery{Limit: 1000}
+	total := 0
+	for {
+		p, err := s.Events(t.Context(), q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := len(p.Events); n > 100 {
+			t.Fatalf("a page of %d events", n)
+		}
+		total += len(p.Events)
+		if q.Before = p.Next; p.Next == 0 {
+			break
+		}
+	}
+	if total != 300 {
+		t.Errorf("%d events in all pages", total)
+	}
+}
+
 func TestStore_Reopen(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir)

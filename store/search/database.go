@@ -14,13 +14,13 @@ const formVersion = 1
 
 const schema = `
 CREATE TABLE segs (
-  seg     INTEGER PRIMARY KEY,
+  seg     INTEGER PRIMARY KEY, -- number of the segment times 256, plus that of its part
   last_id INTEGER NOT NULL,
   last_at INTEGER NOT NULL,
   last_fp INTEGER NOT NULL
 );
 CREATE TABLE blocks (
-  seg   INTEGER NOT NULL,
+  seg   INTEGER NOT NULL, -- as in segs
   first BLOB    NOT NULL, -- first term
   data  BLOB    NOT NULL,
   PRIMARY KEY (seg, first)
@@ -85,16 +85,22 @@ func (d *database) close() error {
 	return errors.Join(errs...)
 }
 
-// segment describes a stored segment.
+// partKey names a part of a segment in the file. Most segments have one part.
+func partKey(seg, part uint64) uint64 { return seg<<8 | part }
+
+// maxParts follows from partKey.
+const maxParts = 256
+
+// segment describes a stored part of a segment.
 type segment struct {
-	seg  uint64
-	last lastEvent
+	seg, part uint64
+	last      lastEvent
 }
 
 func (d *database) segments(ctx context.Context) (list []segment, err error) {
 	err = d.writer.Query(ctx, func(r litedb.Row) error {
 		list = append(list, segment{
-			seg:  uint64(r.Int(0)),
+			seg: uint64(r.Int(0)) >> 8, part: uint64(r.Int(0)) & 0xff,
 			last: lastEvent{id: uint64(r.Int(1)), at: r.Int(2), fp: uint64(r.Int(3))},
 		})
 		return nil
@@ -102,11 +108,11 @@ func (d *database) segments(ctx context.Context) (list []segment, err error) {
 	return list, err
 }
 
-// drop removes the segments from seg on.
-func (d *database) drop(seg uint64) error {
+// drop removes the parts from key on.
+func (d *database) drop(key uint64) error {
 	return d.tx(func() error {
 		for _, table := range []string{"blocks", "segs"} {
-			if _, err := d.writer.Exec("DELETE FROM "+table+" WHERE seg >= ?", seg); err != nil {
+			if _, err := d.writer.Exec("DELETE FROM "+table+" WHERE seg >= ?", key); err != nil {
 				return err
 			}
 		}
@@ -114,21 +120,22 @@ func (d *database) drop(seg uint64) error {
 	})
 }
 
-// write stores a segment in one transaction.
+// write stores a part of a segment in one transaction.
 func (d *database) write(ctx context.Context, t *tail) error {
+	key := partKey(t.seg, t.part)
 	return d.tx(func() error {
-		w := blockWriter{seg: t.seg, emit: func(first, block []byte) error {
+		w := blockWriter{seg: key, emit: func(first, block []byte) error {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			_, err := d.writer.Exec("INSERT INTO blocks (seg, first, data) VALUES (?, ?, ?)", t.seg, first, block)
+			_, err := d.writer.Exec("INSERT INTO blocks (seg, first, data) VALUES (?, ?, ?)", key, first, block)
 			return err
 		}}
 		if err := t.write(&w); err != nil {
 			return err
 		}
 		_, err := d.writer.Exec("INSERT INTO segs (seg, last_id, last_at, last_fp) VALUES (?, ?, ?, ?)",
-			t.seg, t.last.id, t.last.at, t.last.fp)
+			key, t.last.id, t.last.at, t.last.fp)
 		return err
 	})
 }
@@ -147,11 +154,11 @@ func (d *database) tx(f func() error) error {
 	return err
 }
 
-// or adds the events of a stored segment that have a term in sp to s.
-func (d *database) or(ctx context.Context, c *litedb.Conn, s *set, seg uint64, sp span) error {
+// or adds the events of a stored part that have a term in sp to s.
+func (d *database) or(ctx context.Context, c *litedb.Conn, s *set, key uint64, sp span) error {
 	past := false
 	visit := func(r litedb.Row) error {
-		err := readBlock(seg, r.Bytes(0), func(term, postings []byte) (bool, error) {
+		err := readBlock(key, r.Bytes(0), func(term, postings []byte) (bool, error) {
 			if sp.has(term) {
 				return sp.hi != nil, orPostings(s, postings)
 			}
@@ -159,14 +166,14 @@ func (d *database) or(ctx context.Context, c *litedb.Conn, s *set, seg uint64, s
 			return !past, nil
 		})
 		if err != nil {
-			return litedb.Corrupt(c.Path(), "segment %d of %s is damaged", seg, c.Path()).Wrap(err)
+			return litedb.Corrupt(c.Path(), "segment %d of %s is damaged", key>>8, c.Path()).Wrap(err)
 		}
 		return nil
 	}
-	_, err := c.One(ctx, visit, "SELECT data FROM blocks WHERE seg = ? AND first <= ? ORDER BY first DESC LIMIT 1", seg, sp.lo)
+	_, err := c.One(ctx, visit, "SELECT data FROM blocks WHERE seg = ? AND first <= ? ORDER BY first DESC LIMIT 1", key, sp.lo)
 	if err != nil || sp.hi == nil || past {
 		return err
 	}
 	return c.Query(ctx, visit, "SELECT data FROM blocks WHERE seg = ? AND first > ? AND first < ? ORDER BY first",
-		seg, sp.lo, sp.hi)
+		key, sp.lo, sp.hi)
 }

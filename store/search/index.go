@@ -49,9 +49,12 @@ type Index struct {
 	files sync.RWMutex
 	db    *database
 
-	// mu guards tail and its content.
-	mu   sync.RWMutex
-	tail *tail
+	// mu guards tail, its content and parts.
+	mu    sync.RWMutex
+	tail  *tail
+	parts []uint16 // stored parts of each segment
+
+	maxTerms int // constant of the same name; tests make it small
 
 	indexed atomic.Uint64 // greatest id in the index
 	damaged atomic.Bool   // a query met damage; Run builds anew
@@ -59,7 +62,11 @@ type Index struct {
 	epoch   uint64        // of the store, when the index was compared with it
 }
 
-// lastEvent identifies the newest event of a segment, so that an index of
+// maxTerms bounds the memory that the tail takes, to some 40 MB. A tail that
+// reaches it, of messages full of numbers, is stored as a part of its segment.
+const maxTerms = 200_000
+
+// lastEvent identifies the newest event of a part, so that an index of
 // another history is recognised.
 type lastEvent struct {
 	id uint64
@@ -83,7 +90,7 @@ func Open(ctx context.Context, o Options) (*Index, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	x := &Index{o: o, log: o.Logger.With("component", "search"), wake: make(chan struct{}, 1)}
+	x := &Index{o: o, log: o.Logger.With("component", "search"), wake: make(chan struct{}, 1), maxTerms: maxTerms}
 	if err := x.reopen(ctx); err != nil {
 		x.log.Warn("the search index cannot be used and is built anew", "err", err)
 		if err := x.rebuild(ctx); err != nil {
@@ -116,9 +123,11 @@ func (x *Index) align(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	good := uint64(0)
+	next := segment{}
+	resume := uint64(1)
+	var parts []uint16
 	for _, s := range segs {
-		if s.seg != good {
+		if s.seg != next.seg && s.seg != next.seg+1 || s.seg == next.seg && s.part != next.part || s.seg > next.seg && s.part != 0 {
 			break // a gap: what follows is of no use
 		}
 		var have lastEvent
@@ -132,18 +141,24 @@ func (x *Index) align(ctx context.Context) error {
 		if have != s.last {
 			break
 		}
-		good = s.seg + 1
+		for uint64(len(parts)) <= s.seg {
+			parts = append(parts, 0)
+		}
+		parts[s.seg]++
+		next = segment{seg: s.seg, part: s.part + 1}
+		resume = s.last.id + 1
 	}
-	if len(segs) > 0 && segs[len(segs)-1].seg >= good {
-		x.log.Info("the search index is ahead of the history; part of it is dropped", "from_event", good<<segShift)
-		if err := x.db.drop(good); err != nil {
+	if n := len(segs); n > 0 && partKey(segs[n-1].seg, segs[n-1].part) >= partKey(next.seg, next.part) {
+		x.log.Info("the search index is ahead of the history; part of it is dropped", "from_event", resume)
+		if err := x.db.drop(partKey(next.seg, next.part)); err != nil {
 			return err
 		}
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.tail = newTail(good)
-	x.indexed.Store(max(good<<segShift, 1) - 1)
+	x.parts = parts
+	x.tail = newTail(next.seg, next.part)
+	x.indexed.Store(resume - 1)
 	return nil
 }
 
@@ -265,8 +280,8 @@ func (x *Index) step(ctx context.Context) (n int, err error) {
 	}
 	var m termMaker
 	err = x.o.Store.Traps(ctx, x.indexed.Load()+1, batch, func(e *store.EventRow, t *futago.Trap) error {
-		if e.ID>>segShift != x.tail.seg {
-			if err := x.seal(ctx, e.ID>>segShift); err != nil {
+		if seg := e.ID >> segShift; seg != x.tail.seg || len(x.tail.lists) >= x.maxTerms && x.tail.part < maxParts-1 {
+			if err := x.seal(ctx, seg); err != nil {
 				return err
 			}
 		}
@@ -290,21 +305,32 @@ func (x *Index) realign(ctx context.Context) error {
 	return nil
 }
 
-// seal writes the tail, which is full, and begins the next one. Only Run
-// changes the tail, so that reading it here needs no lock.
+// seal writes the tail, which is full, and begins the next one, of segment
+// next. Only Run changes the tail, so that reading it here needs no lock.
 func (x *Index) seal(ctx context.Context, next uint64) error {
 	x.files.RLock()
 	defer x.files.RUnlock()
-	if x.tail.last.id != 0 {
-		if err := x.db.write(ctx, x.tail); err != nil {
+	t := x.tail
+	stored := t.last.id != 0
+	if stored {
+		if err := x.db.write(ctx, t); err != nil {
 			return asIndexError(err)
 		}
 	}
-	// Readers look for a segment that is not the tail in the file, where it is
-	// by now.
+	// From here on readers find it in the file.
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.tail = newTail(next)
+	for uint64(len(x.parts)) <= t.seg {
+		x.parts = append(x.parts, 0)
+	}
+	if stored {
+		x.parts[t.seg]++
+	}
+	part := uint64(0)
+	if next == t.seg {
+		part = uint64(x.parts[t.seg])
+	}
+	x.tail = newTail(next, part)
 	return nil
 }
 

@@ -92,8 +92,10 @@ func (w *walk) scan(ctx, budget context.Context, lo, hi uint64) error {
 	if err != nil {
 		return err
 	}
-	w.page.Events = append(w.page.Events, p.Events...)
-	w.full = len(w.page.Events) >= w.f.Limit
+	for i := range p.Events {
+		w.full = w.page.Add(p.Events[i], w.f.Limit)
+	}
+	w.full = w.full || p.More && p.Complete
 	w.page.Next, w.page.More, w.page.Complete = p.Next, p.More, p.Complete
 	return nil
 }
@@ -184,8 +186,7 @@ func (w *walk) segment(ctx, budget context.Context, c *litedb.Conn, seg, first, 
 	for len(ids) > 0 {
 		n := min(len(ids), lookupBatch)
 		err := w.x.o.Store.Lookup(ctx, w.f, ids[:n], func(ev futago.Event) bool {
-			w.page.Events = append(w.page.Events, ev)
-			w.full = len(w.page.Events) >= w.f.Limit
+			w.full = w.page.Add(ev, w.f.Limit)
 			return !w.full
 		})
 		if err != nil {
@@ -231,16 +232,24 @@ func (w *walk) candidates(ctx context.Context, c *litedb.Conn, s *set, seg uint6
 // or adds the events of a segment with a term in sp to s, wherever the
 // segment is at present.
 func (x *Index) or(ctx context.Context, c *litedb.Conn, s *set, seg uint64, sp span) error {
+	// What is sealed after the lock is let go of was looked up in the tail.
 	x.mu.RLock()
+	parts := uint16(0)
+	if seg < uint64(len(x.parts)) {
+		parts = x.parts[seg]
+	}
 	if x.tail.seg == seg {
-		defer x.mu.RUnlock()
 		x.tail.or(s, sp)
-		return nil
 	}
 	x.mu.RUnlock()
-	err := x.db.or(ctx, c, s, seg, sp)
-	if err != nil && !errors.Is(err, ctx.Err()) {
-		return asIndexError(err)
+	for part := range uint64(parts) {
+		err := x.db.or(ctx, c, s, partKey(seg, part), sp)
+		if err != nil && !errors.Is(err, ctx.Err()) {
+			return asIndexError(err)
+		}
+		if err != nil {
+			return err
+		}
 	}
-	return err
+	return nil
 }

@@ -272,7 +272,11 @@ func TestIndex_FindsWhatAPlainFilterFinds(t *testing.T) {
 	newest := at(2*segSize + 4000)
 	docs := fill(t, s, 1, newest)
 	x := openIndex(t, s)
+	x.maxTerms = 700 // several parts to a segment
 	index(t, x, newest-2500)
+	if x.parts[0] < 3 {
+		t.Fatalf("segment 0 has %d parts", x.parts[0])
+	}
 	if x.tail.seg != 2 {
 		t.Fatalf("the tail is segment %d", x.tail.seg)
 	}
@@ -373,7 +377,9 @@ func TestIndex_SurvivesReopeningAndDamage(t *testing.T) {
 	newest := at(segSize + 3000)
 	fill(t, s, 1, newest)
 	x := openIndex(t, s)
+	x.maxTerms = 1000
 	index(t, x, newest)
+	indexed := x.Indexed()
 	q := futago.EventQuery{Text: "needle"}
 	want, _ := all(t, x, q)
 	if len(want) != int(newest/(97*stride))+1 {
@@ -385,8 +391,8 @@ func TestIndex_SurvivesReopeningAndDamage(t *testing.T) {
 	}
 
 	x = openIndex(t, s)
-	if x.Indexed() != segSize-1 {
-		t.Errorf("after reopening %d events are indexed", x.Indexed())
+	if x.Indexed() < segSize-stride || x.Indexed() > indexed {
+		t.Errorf("after reopening events up to %d are indexed, it was %d", x.Indexed(), indexed)
 	}
 	if got, _ := all(t, x, q); fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("after reopening: %v, want %v", got, want)
@@ -456,8 +462,8 @@ func TestIndex_DropsWhatAnotherHistoryLeft(t *testing.T) {
 	s = openStore(t, dir)
 	fill(t, s, 1, segSize+50)
 	x = openIndex(t, s)
-	if x.Indexed() != segSize-1 {
-		t.Errorf("%d events taken over, want %d", x.Indexed(), segSize-1)
+	if x.Indexed() != at(segSize-1) {
+		t.Errorf("%d events taken over, want %d", x.Indexed(), at(segSize-1))
 	}
 	if got, _ := all(t, x, futago.EventQuery{Text: fmt.Sprintf("n%d", at(segSize+40))}); len(got) != 1 {
 		t.Errorf("found %v", got)

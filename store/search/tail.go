@@ -9,6 +9,7 @@ import (
 // the index, looking up the read lock.
 type tail struct {
 	seg   uint64
+	part  uint64            // how many parts of the segment are stored already
 	last  lastEvent         // last event added
 	terms map[string]uint32 // term -> index into lists
 	lists []list
@@ -22,7 +23,7 @@ type list struct {
 	first uint16
 }
 
-func newTail(seg uint64) *tail { return &tail{seg: seg, terms: map[string]uint32{}} }
+func newTail(seg, part uint64) *tail { return &tail{seg: seg, part: part, terms: map[string]uint32{}} }
 
 func (t *tail) add(off uint16, term []byte) {
 	i, ok := t.terms[string(term)]
