@@ -131,6 +131,8 @@ func (l *Link) handshake(c *tls.Conn) {
 	}
 	select {
 	case to <- c:
+	case <-ctx.Done(): // nobody serves now; the other end dials again
+		_ = c.Close()
 	case <-l.done:
 		_ = c.Close()
 	}

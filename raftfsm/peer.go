@@ -87,29 +87,30 @@ func (n *Node) Ask(ctx context.Context, m futago.MemberID, index uint64) (Hello,
 		return Hello{}, futago.Errorf(futago.CodeInvalid, "member %s is no peer of %s", m, n.member)
 	}
 	var h Hello
-	err := p.call(ctx, http.MethodGet, "/peer/v1/hello?index="+strconv.FormatUint(index, 10), nil, &h)
+	err := p.call(ctx, http.MethodGet, helloPath+"?index="+strconv.FormatUint(index, 10), nil, &h)
 	return h, err
 }
+
+// Paths of the peers' requests.
+const (
+	helloPath   = "/peer/v1/hello"
+	proposePath = "/peer/v1/propose"
+)
+
+const rpcIdleTimeout = 2 * time.Minute
 
 // serveRPC answers the other members' requests until ctx ends.
 func (n *Node) serveRPC(ctx context.Context) error {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /peer/v1/hello", func(w http.ResponseWriter, r *http.Request) {
+	mux.HandleFunc("GET "+helloPath, func(w http.ResponseWriter, r *http.Request) {
 		ask, _ := strconv.ParseUint(r.URL.Query().Get("index"), 10, 64) // absent or wrong: no question
 		writeJSON(w, n.Hello(ask))
 	})
-	mux.HandleFunc("POST /peer/v1/propose", func(w http.ResponseWriter, r *http.Request) {
+	mux.HandleFunc("POST "+proposePath, func(w http.ResponseWriter, r *http.Request) {
 		writeJSON(w, n.serveProposal(w, r))
 	})
 	mux.HandleFunc("POST /peer/v1/greeting", n.greeted)
-	srv := &http.Server{Handler: mux, ReadHeaderTimeout: handshakeTimeout, IdleTimeout: 2 * time.Minute}
-	stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
-	defer stop()
-	err := srv.Serve(&rpcListener{sublistener{n.link, n.link.rpc}, ctx})
-	if errors.Is(err, http.ErrServerClosed) || ctx.Err() != nil {
-		return nil
-	}
-	return err
+	return n.link.serveHTTP(ctx, mux)
 }
 
 // rpcListener ends with its node and not with the link, which outlives it.

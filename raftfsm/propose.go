@@ -187,7 +187,7 @@ type peer struct {
 
 func (p *peer) propose(ctx context.Context, data []byte) (machine.Result, error) {
 	var resp proposeResponse
-	if err := p.call(ctx, http.MethodPost, "/peer/v1/propose", data, &resp); err != nil {
+	if err := p.call(ctx, http.MethodPost, proposePath, data, &resp); err != nil {
 		return machine.Result{}, err
 	}
 	return resp.Result, resp.Error.err()
