@@ -1,5 +1,5 @@
 // Package rig runs a whole cluster of real processes on the hosts of a lab: the
-// witness on w, the managers on a and b, senders on d1.
+// witness or the third member on w, the managers on a and b, senders on d1.
 package rig
 
 import (
@@ -32,6 +32,8 @@ type Rig struct {
 	Lab *lab.Lab
 	o   Options
 
+	dirs map[string]string // of Options.Place
+
 	mu    sync.Mutex // guards procs
 	procs map[string]*lab.Process
 }
@@ -46,14 +48,25 @@ type Options struct {
 	Env []string
 	// Settings are applied once the cluster runs.
 	Settings futago.IntakeSettings
-	Lab      lab.Config
+	// Third makes the third vote a third member on w in place of a witness.
+	Third bool
+	// Place chooses a member's data directory, which is made if it does not
+	// exist; nil or "" for one in the lab's scratch directory.
+	Place func(host *lab.Host) string
+	// Configure changes a member's configuration before it is written. May be nil.
+	Configure func(host string, c *manager.Config)
+	Lab       lab.Config
 }
 
 // SNMPUser is the version 3 user of rigs whose settings come from [Settings].
 var SNMPUser = generate.SNMPUser{Name: "rig", Auth: "SHA-256", AuthPass: "authentication", PrivPass: "encryption"}
 
-// Settings are intake settings with the rules given and [SNMPUser].
+// Settings are intake settings with the rules given, the defaults for kinds
+// without one, and [SNMPUser].
 func Settings(rules map[futago.Kind]futago.DedupRule) futago.IntakeSettings {
+	if rules == nil {
+		rules = map[futago.Kind]futago.DedupRule{}
+	}
 	return futago.IntakeSettings{
 		Dedup: rules,
 		SNMPUsers: []futago.SNMPUser{{
@@ -100,31 +113,51 @@ func New(tb testing.TB, o Options) *Rig {
 	if o.Heartbeat == 0 {
 		o.Heartbeat = 300 * time.Millisecond
 	}
-	r := &Rig{TB: tb, Lab: lab.New(tb, o.Lab), o: o, procs: map[string]*lab.Process{}}
+	r := &Rig{TB: tb, Lab: lab.New(tb, o.Lab), o: o, procs: map[string]*lab.Process{}, dirs: map[string]string{}}
 	tb.Cleanup(func() {
 		if tb.Failed() {
 			r.dump()
 		}
 	})
-	inv := r.futago("w", "", "witness", "invite", "--data", r.Path("w"), "--cluster", "rig", "--url", "https://"+r.addr("w", 7702))
-	r.Start("w")
+	for _, host := range []string{"a", "b", "w"} {
+		if o.Place != nil {
+			r.dirs[host] = o.Place(r.Lab.Host(host))
+		}
+	}
+	vote := "--third"
+	if !o.Third {
+		inv := r.futago("w", "", "witness", "invite", "--data", r.Path("w"), "--cluster", "rig", "--url", "https://"+r.addr("w", 7702))
+		r.Start("w")
+		vote = "--witness=" + strings.TrimSpace(inv)
+	}
 	r.writeConfig("a")
-	r.eventually("init", func() error {
-		_, err := r.try("a", "", append([]string{"init", "--name", "rig", "--witness", strings.TrimSpace(inv)}, r.where("a")...)...)
+	r.Await(time.Minute, "init", func() error {
+		_, err := r.try("a", "", append([]string{"init", "--name", "rig", vote}, r.where("a")...)...)
 		return err
 	})
 	r.Start("a")
+	r.Join("b", "a")
+	r.Start("b")
+	if o.Third {
+		r.Join("w", "a")
+		r.Start("w")
+	}
+	r.AwaitFull(time.Minute)
+	r.Await(time.Minute, "settings", func() error { return r.apply(o.Settings) })
+	return r
+}
+
+// Join makes a member's data directory with a new token of the issuer. The
+// directory must be empty.
+func (r *Rig) Join(host, issuer string) {
+	r.TB.Helper()
 	var token string
-	r.eventually("join token", func() (err error) {
-		token, err = r.try("a", "", "token", "join", "--dir", r.Path("a"), "--member", "b")
+	r.Await(time.Minute, "join token", func() (err error) {
+		token, err = r.try(issuer, "", "token", "join", "--dir", r.Path(issuer), "--member", host)
 		return err
 	})
-	r.writeConfig("b")
-	r.futago("b", "", append(append([]string{"join"}, r.where("b")...), strings.TrimSpace(token))...)
-	r.Start("b")
-	r.AwaitFull(time.Minute)
-	r.eventually("settings", func() error { return r.apply(o.Settings) })
-	return r
+	r.writeConfig(host)
+	r.futago(host, "", append(append([]string{"join"}, r.where(host)...), strings.TrimSpace(token))...)
 }
 
 func (r *Rig) apply(s futago.IntakeSettings) error {
@@ -144,12 +177,19 @@ func (r *Rig) apply(s futago.IntakeSettings) error {
 }
 
 // Path is where a host keeps its data.
-func (r *Rig) Path(host string) string { return filepath.Join(r.Lab.Dir(), "data-"+host) }
+func (r *Rig) Path(host string) string {
+	if dir := r.dirs[host]; dir != "" {
+		return dir
+	}
+	return filepath.Join(r.Lab.Dir(), "data-"+host)
+}
+
+func (r *Rig) config(host string) string { return filepath.Join(r.Lab.Dir(), host+".toml") }
 
 func (r *Rig) addr(host string, port uint16) string { return r.Lab.Host(host).AddrPort(port).String() }
 
 func (r *Rig) where(host string) []string {
-	return []string{"--config", r.Path(host) + ".toml", "--cluster", r.addr(host, 7701), "--address", r.addr(host, 7700)}
+	return []string{"--config", r.config(host), "--cluster", r.addr(host, 7701), "--address", r.addr(host, 7700)}
 }
 
 func (r *Rig) writeConfig(host string) {
@@ -158,9 +198,12 @@ func (r *Rig) writeConfig(host string) {
 	c.DataDir = r.Path(host)
 	c.Heartbeat = futago.Duration(r.o.Heartbeat)
 	c.MinFree = 1 << 20
+	if r.o.Configure != nil {
+		r.o.Configure(host, &c)
+	}
 	b, err := toml.Marshal(c)
 	if err == nil {
-		err = os.WriteFile(r.Path(host)+".toml", b, 0o600)
+		err = os.WriteFile(r.config(host), b, 0o600)
 	}
 	if err != nil {
 		r.TB.Fatal(err)
@@ -207,11 +250,11 @@ func (r *Rig) Verify(host string) (v Verified) {
 	return v
 }
 
-// Start starts the witness (w) or a manager (a, b).
+// Start starts the witness or third member (w) or a manager (a, b).
 func (r *Rig) Start(host string) {
 	r.TB.Helper()
-	args := []string{"manager", "--config", r.Path(host) + ".toml"}
-	if host == "w" {
+	args := []string{"manager", "--config", r.config(host)}
+	if host == "w" && !r.o.Third {
 		args = []string{"witness", "run", "--data", r.Path("w"), "--listen", r.addr("w", 7702)}
 	}
 	p, err := r.Lab.Host(host).Start(context.WithoutCancel(r.TB.Context()), lab.Proc{Name: "futago", Path: r.o.Binary, Args: args, Env: r.o.Env})
@@ -260,7 +303,7 @@ func (r *Rig) Leader() string {
 // Ready waits until the receivers of a manager listen.
 func (r *Rig) Ready(host string) {
 	r.TB.Helper()
-	r.eventually("receivers of "+host, func() error {
+	r.Await(time.Minute, "receivers of "+host, func() error {
 		s, err := r.Status(host)
 		if err != nil {
 			return err
@@ -351,15 +394,17 @@ func (r *Rig) CA() []byte {
 	return b
 }
 
-func (r *Rig) eventually(what string, f func() error) {
+// Await tries f until it succeeds, and fails the test with its last error when
+// the time is over.
+func (r *Rig) Await(limit time.Duration, what string, f func() error) {
 	r.TB.Helper()
 	var err error
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(limit); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		if err = f(); err == nil {
 			return
 		}
 	}
-	r.TB.Fatalf("%s: %v", what, err)
+	r.TB.Fatalf("%s, not in %s: %v", what, limit, err)
 }
 
 // dump shows the ends of the logs of a failed test, and keeps them whole where
