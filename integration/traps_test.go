@@ -28,7 +28,7 @@ var (
 func TestMain(m *testing.M) { lab.Main[any](m) }
 
 // pairWithin is short, so that cuts can be longer.
-const pairWithin = 8 * time.Second
+const pairWithin = 6 * time.Second
 
 // rules: exact where repeats are true, window for custom traps.
 func rules() map[futago.Kind]futago.DedupRule {
