@@ -87,7 +87,7 @@ var testRules = []futago.DedupRule{
 // of the plain rules.
 func TestJudge_Model(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		mod := &model{next: 1, maxOpen: 90 * ms, firstContact: 60 * ms, maxOpenEvents: uint64(rapid.SampledFrom([]int{40, 1000}).Draw(t, "max events"))}
+		mod := &model{next: 1, maxOpen: rapid.SampledFrom([]int64{35, 90}).Draw(t, "max open") * ms, firstContact: 60 * ms, maxOpenEvents: uint64(rapid.SampledFrom([]int{40, 1000}).Draw(t, "max events"))}
 		tune := func(j *Judge) {
 			j.maxOpen, j.firstContact, j.maxOpenEvents = mod.maxOpen, mod.firstContact, mod.maxOpenEvents
 			j.scanBeyond, j.segmentSize = 3, 6
@@ -114,7 +114,9 @@ func TestJudge_Model(t *testing.T) {
 			"copy": func(t *rapid.T) {
 				slot := rapid.IntRange(0, 1).Draw(t, "slot")
 				now[slot] += rapid.Int64Range(0, 6).Draw(t, "later") * ms
-				c := Copy{Key: futago.Key{byte(rapid.IntRange(0, 3).Draw(t, "key"))}, Slot: slot, At: now[slot]}
+				k := rapid.IntRange(0, 3).Draw(t, "key")
+				// Some keys begin alike.
+				c := Copy{Key: futago.Key{byte(k % 2), 15: byte(k)}, Slot: slot, At: now[slot]}
 				want, why := mod.judge(c, rule(c.Key), next)
 				match := why == futago.ReasonFirst && rapid.Bool().Draw(t, "match")
 				for _, name := range names {
@@ -338,6 +340,20 @@ func cells(r *rig) (all []byte) {
 		all = append(all, make([]byte, len(b)/recordSize)...)
 	}
 	return all
+}
+
+// TestJudge_OpenForLastRepeat: an event waits for the counterpart of its last
+// repeat, not of its first copy.
+func TestJudge_OpenForLastRepeat(t *testing.T) {
+	r := newRig(0, nil)
+	rule := futago.DedupRule{Mode: futago.ModeExact, PairWithin: futago.Duration(4 * ms), Fold: futago.Duration(15 * ms)}
+	r.judge(t, Copy{At: 0}, rule, 1)
+	r.judge(t, Copy{At: 14 * ms}, rule, 2)
+	r.j.Advance(0, 100*ms, 2)
+	r.j.Advance(1, 16*ms, 2)
+	if v := r.judge(t, Copy{Slot: 1, At: 17 * ms}, rule, 2); v.Reason != futago.ReasonPaired {
+		t.Errorf("got %v", v.Reason)
+	}
 }
 
 // TestJudge_ClockSetBack: a manager whose clock ran an hour ahead and was put

@@ -138,3 +138,39 @@ func BenchmarkApply_PeerAway(b *testing.B) {
 	}
 	b.ReportMetric(float64(copies)/b.Elapsed().Seconds(), "copies/s")
 }
+
+// BenchmarkApply_Replay: a manager that was away delivers its spool, while
+// nothing of what the other recorded meanwhile is in memory.
+func BenchmarkApply_Replay(b *testing.B) {
+	m := newMember(b, 5_000)
+	s := &stream{b: b, now: 1e18, apart: int64(time.Second) / 5_000}
+	often := []command.Body{s.body()}
+	if _, err := m.Apply(b.Context(), s.round(benchBatch, often)); err != nil {
+		b.Fatal(err)
+	}
+	var late []Entry
+	for range b.N + 20 {
+		e := s.round(benchBatch, often)
+		if _, err := m.Apply(b.Context(), e[:1]); err != nil {
+			b.Fatal(err)
+		}
+		late = append(late, e[1])
+	}
+	for i := range late {
+		s.index++
+		late[i].Index = s.index
+	}
+	paired := m.Stats().Paired
+	b.ResetTimer()
+	for n := range b.N {
+		if _, err := m.Apply(b.Context(), late[n:n+1]); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.StopTimer()
+	if got := m.Stats().Paired - paired; got != uint64(b.N*benchBatch) {
+		b.Fatalf("%d copies paired", got)
+	}
+	b.ReportMetric(float64(b.N*benchBatch)/b.Elapsed().Seconds(), "copies/s")
+	b.ReportMetric(float64(m.Stats().Dedup.Spilled), "spilled")
+}
