@@ -23,24 +23,43 @@ var errApplyStopped = errors.New("this member stopped applying")
 // Apply implements [raft.FSM].
 func (f *fsm) Apply(l *raft.Log) any { return f.ApplyBatch([]*raft.Log{l})[0] }
 
-// ApplyBatch implements [raft.BatchingFSM]: one transaction for the batch.
-// Raft calls it from one goroutine. After a failure nothing more is applied,
-// for what follows may rest on what failed; the member restarts, and the
-// entries come again.
+// applyBytes bounds one transaction, by the entries' data: what it holds in
+// memory, and how long the answers to its first entries wait for its last one.
+const applyBytes = 4 << 20
+
+// ApplyBatch implements [raft.BatchingFSM]. Raft calls it from one goroutine.
+// After a failure nothing more is applied, for what follows may rest on what
+// failed; the member restarts, and the entries come again. Nobody waits for an
+// entry that was applied before, so it has no result.
 func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 	out := make([]any, len(logs))
+	done := f.n.machine.Applied().Index
+	for from := 0; from < len(logs); {
+		n := withinBytes(logs[from:], applyBytes)
+		f.apply(logs[from:from+n], out[from:from+n], done)
+		from += n
+	}
+	f.n.logs.backlog.applied(logs[len(logs)-1].Index)
+	return out
+}
+
+// apply makes one transaction of the entries after done.
+func (f *fsm) apply(logs []*raft.Log, out []any, done uint64) {
 	entries := make([]machine.Entry, 0, len(logs))
 	at := make([]int, 0, len(logs))
 	for i, l := range logs {
-		if l.Type != raft.LogCommand {
+		if l.Type != raft.LogCommand || l.Index <= done {
 			continue
 		}
 		entries = append(entries, machine.Entry{Index: l.Index, Term: l.Term, Data: l.Data})
 		at = append(at, i)
 	}
+	if len(entries) == 0 {
+		return
+	}
 	var results []machine.Result
 	err := errApplyStopped
-	if !f.failed.Load() && len(entries) > 0 {
+	if !f.failed.Load() {
 		// The results of what precedes a bad entry come with the error.
 		if results, err = f.n.machine.Apply(context.Background(), entries); err != nil {
 			f.failed.Store(true)
@@ -54,7 +73,6 @@ func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 			out[i] = err
 		}
 	}
-	return out
 }
 
 // Snapshot implements [raft.FSM]. It returns at once; see reference.Persist.

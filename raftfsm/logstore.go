@@ -75,11 +75,14 @@ func storageFull(path string, err error) error {
 type guardedLog struct {
 	LogStore
 	recent  *recentLogs
-	path    string
-	bytes   atomic.Int64 // appended since the start
-	entries atomic.Int64
-	failed  atomic.Bool
-	fail    func(error)
+	backlog backlog
+	// patience bounds how long an append waits for entries to be applied.
+	patience time.Duration
+	path     string
+	bytes    atomic.Int64 // appended since the start
+	entries  atomic.Int64
+	failed   atomic.Bool
+	fail     func(error)
 }
 
 func (g *guardedLog) IsMonotonic() bool { return true }
@@ -87,6 +90,7 @@ func (g *guardedLog) IsMonotonic() bool { return true }
 func (g *guardedLog) StoreLog(l *raft.Log) error { return g.StoreLogs([]*raft.Log{l}) }
 
 func (g *guardedLog) StoreLogs(ls []*raft.Log) error {
+	g.backlog.wait(backlogBytes, g.patience)
 	n := 0
 	for _, l := range ls {
 		n += len(l.Data)
@@ -94,6 +98,7 @@ func (g *guardedLog) StoreLogs(ls []*raft.Log) error {
 	err := g.write(func() error { return g.LogStore.StoreLogs(ls) })
 	if err == nil {
 		g.recent.add(ls)
+		g.backlog.wrote(ls)
 		g.bytes.Add(int64(n))
 		g.entries.Add(int64(len(ls)))
 	}
@@ -102,6 +107,7 @@ func (g *guardedLog) StoreLogs(ls []*raft.Log) error {
 
 func (g *guardedLog) DeleteRange(lo, hi uint64) error {
 	g.recent.drop()
+	g.backlog.deleted(lo, hi)
 	return g.write(func() error { return g.LogStore.DeleteRange(lo, hi) })
 }
 

@@ -108,7 +108,10 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if err != nil {
 		return nil, err
 	}
-	n.logs = &guardedLog{LogStore: st, recent: newRecentLogs(recentBytes), path: cfg.Dir.Path("raft.db"), fail: n.fail}
+	n.logs = &guardedLog{
+		LogStore: st, recent: newRecentLogs(recentBytes), path: cfg.Dir.Path("raft.db"), fail: n.fail,
+		patience: n.timing.RPCTimeout() / 2,
+	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.teardown())
@@ -136,7 +139,7 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 }
 
 // start makes the Raft instance and this member's background tasks.
-func (n *Node) start(ctx context.Context, node cluster.Node) error {
+func (n *Node) start(ctx context.Context, node cluster.Node) (err error) {
 	rl := &raftLogger{l: n.log}
 	n.transport = raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream: n.link.newRaftLayer(), MaxPool: 4, Timeout: n.timing.RPCTimeout(), Logger: rl,
@@ -146,14 +149,13 @@ func (n *Node) start(ctx context.Context, node cluster.Node) error {
 	})
 	conf := n.timing.raftConfig(n.member)
 	conf.Logger = rl
-	var trans raft.Transport = n.transport
+	var inner closableTransport = n.transport
 	if n.cfg.Vote != nil {
-		t, err := n.newVoter(ctx)
-		if err != nil {
+		if inner, err = n.newVoter(ctx); err != nil {
 			return err
 		}
-		trans = t
 	}
+	trans := &boundedTransport{inner, appendBytes}
 	if err := n.bootstrap(node, conf, trans); err != nil {
 		return err
 	}

@@ -49,8 +49,9 @@ func (t Timing) raftConfig(member futago.MemberID) *raft.Config {
 	c.LeaderLeaseTimeout = t.Heartbeat
 	// Followers learn of a commit with the next message, at the latest after this.
 	c.CommitTimeout = max(t.Heartbeat/20, 5*time.Millisecond)
-	// Many entries in one Apply is the strongest lever on throughput.
-	c.MaxAppendEntries = 256
+	// Many entries in one Apply is the strongest lever on throughput. Their bytes
+	// are bounded beside it, see appendBytes and applyBytes.
+	c.MaxAppendEntries = 64
 	// Buffering the apply channel would leave futures unanswered at shutdown.
 	c.BatchApplyCh = false
 	// The configuration never changes; nobody is removed.

@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"net/http"
 
-	"github.com/hashicorp/raft"
-
 	"github.com/futago/futago"
 	"github.com/futago/futago/raftfsm/thirdvote"
 	"github.com/futago/futago/raftfsm/thirdvote/register"
@@ -20,7 +18,7 @@ type VoteConfig struct {
 }
 
 // newVoter reads the register and wraps the transport, before Raft starts.
-func (n *Node) newVoter(ctx context.Context) (raft.Transport, error) {
+func (n *Node) newVoter(ctx context.Context) (closableTransport, error) {
 	v, err := thirdvote.Open(ctx, thirdvote.Config{
 		Self: n.member, Identity: register.Identity(n.cfg.Dir.Node().Identity()), Register: n.cfg.Vote.Register,
 		Peer: greeter{n}, File: n.cfg.Dir.Path("thirdvote.json"),
