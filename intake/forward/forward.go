@@ -22,9 +22,9 @@ type Pending interface {
 
 // Defaults of Options.
 const (
-	DefaultInFlight   = 8
-	DefaultMaxCopies  = 4096
-	DefaultMaxBytes   = 1 << 20
+	DefaultInFlight   = 16
+	DefaultMaxCopies  = 1024
+	DefaultMaxBytes   = 256 << 10
 	DefaultLinger     = 2 * time.Millisecond
 	DefaultTimeout    = 5 * time.Second
 	DefaultCacheBytes = 16 << 20
@@ -50,9 +50,10 @@ type Options struct {
 	// Now is the clock; default [time.Now].
 	Now func() time.Time
 
-	// InFlight is how many batches may be under way. Default 8.
+	// InFlight is how many batches may be under way. Default 16.
 	InFlight int
-	// MaxCopies and MaxBytes bound a batch. Defaults 4096 and 1 MiB.
+	// MaxCopies and MaxBytes bound a batch. Defaults 1024 and 256 KiB: larger
+	// ones are no cheaper, and everything behind one waits until it is written.
 	MaxCopies, MaxBytes int
 	// Linger is how long records gather while something is under way. Default 2 ms.
 	Linger time.Duration
