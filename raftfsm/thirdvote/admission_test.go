@@ -1,15 +1,19 @@
 package thirdvote
 
 import (
+	"bytes"
 	"errors"
 	"os"
+	"strings"
 	"testing"
 
 	"github.com/hashicorp/raft"
 
 	"github.com/futago/futago"
+	"github.com/futago/futago/atomicfile"
 	"github.com/futago/futago/raftfsm/thirdvote/register"
 	"github.com/futago/futago/raftfsm/thirdvote/register/registertest"
+	"github.com/futago/futago/raftfsm/thirdvote/rules"
 )
 
 // A manager with a lost disk takes entries, says nothing, and gets its say back
@@ -182,11 +186,29 @@ func TestMemory_Damaged(t *testing.T) {
 		`{"format":9}`: futago.CodeIncompatible,
 		`{"format":1}`: futago.CodeCorrupt,
 	} {
-		if err := os.WriteFile(n.file(), []byte(text), 0o600); err != nil {
+		if err := atomicfile.WriteSummed(n.file(), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := loadMemory(n.file(), id); futago.CodeOf(err) != want {
 			t.Errorf("%s: %v", text, err)
+		}
+	}
+	m := memory{Format: memoryFormat, Identity: id, Mark: rules.Mark{Version: 88, Nonce: register.NewNonce()}}
+	if err := m.save(n.file()); err != nil {
+		t.Fatal(err)
+	}
+	whole, err := os.ReadFile(n.file())
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A digit of the version: still a valid document.
+	bad := bytes.Replace(whole, []byte("88"), []byte("80"), 1)
+	for _, b := range [][]byte{bad, whole[:len(whole)/2], {}} {
+		if err := os.WriteFile(n.file(), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := loadMemory(n.file(), id); futago.CodeOf(err) != futago.CodeCorrupt || !strings.Contains(err.Error(), n.file()) {
+			t.Errorf("%q: %v", b, err)
 		}
 	}
 }

@@ -254,10 +254,49 @@ func (v *Voter) term() uint64 {
 	return 0
 }
 
-// believe judges a record that was read, or written, since floor was the
-// highest mark known (R7), and puts what it shows on disk before anybody acts
-// on it: the mark, and whether this data directory has a say.
+// believe judges a record that was read since floor was the highest mark known
+// (R7). The mark may have risen meanwhile, by a write of our own or the peer's
+// word, so an older record is judged by the mark of that time.
 func (v *Voter) believe(rec register.Record, floor rules.Mark) error {
+	return v.learn(rec, func(seen rules.Mark) (rules.Mark, error) {
+		if seen.Above(rules.MarkOf(rec)) {
+			seen = floor
+		}
+		mark, why, ok := rules.Judge(v.cfg.switches, seen, rec)
+		if !ok {
+			return mark, v.wentBack(why, rec)
+		}
+		return mark, nil
+	})
+}
+
+// errOvertaken is the answer to a write that is below what is known by now:
+// either others have written on top of it, or it took effect on a register that
+// had gone back. It cannot be told which, so the write counts for nothing.
+var errOvertaken = errors.New("third vote: the record was written and overtaken")
+
+// believeWritten judges a record that this node has just written, by the mark of
+// now (R7). The mark of the time when it was sent would not do: a vote that was
+// delayed could take effect on a restored register, in a term in which the other
+// manager was elected by the record that got lost.
+func (v *Voter) believeWritten(rec register.Record) error {
+	return v.learn(rec, func(seen rules.Mark) (rules.Mark, error) {
+		mark, why, ok := rules.Judge(v.cfg.switches, seen, rec)
+		switch {
+		case ok:
+			return mark, nil
+		case why == rules.ReasonWentBack:
+			return mark, errOvertaken
+		default:
+			return mark, v.wentBack(why, rec)
+		}
+	})
+}
+
+// learn takes in what a record shows, if judge believes it with the highest mark
+// known: the new mark, and whether this data directory has a say. Both are on
+// disk before anybody acts on them.
+func (v *Voter) learn(rec register.Record, judge func(seen rules.Mark) (rules.Mark, error)) error {
 	if err := rec.Validate(); err != nil {
 		return futago.Errorf(futago.CodeCorrupt, "the register holds no valid record").Wrap(err)
 	}
@@ -267,15 +306,9 @@ func (v *Voter) believe(rec register.Record, floor rules.Mark) error {
 	mem, rec0 := v.mem, v.rec
 	v.mu.Unlock()
 
-	// The mark may have risen since the read began, by a write of our own or
-	// the peer's word, so an older record is judged by the mark of that time.
-	against := mem.Mark
-	if against.Above(rules.MarkOf(rec)) {
-		against = floor
-	}
-	mark, why, ok := rules.Judge(v.cfg.switches, against, rec)
-	if !ok {
-		return v.wentBack(why, rec)
+	mark, err := judge(mem.Mark)
+	if err != nil {
+		return err
 	}
 	next := mem
 	if mark.Above(next.Mark) {
@@ -361,17 +394,16 @@ func (v *Voter) heardOf(m rules.Mark) error {
 
 // write sends a prepared change and says what became of it. A record that was
 // written is believed, and so on disk as the highest seen, before Done is
-// returned.
+// returned; one that others have written upon since is Unknown.
 func (v *Voter) write(ctx context.Context, ch rules.Change) (rules.Result, error) {
 	ctx, cancel := context.WithTimeout(ctx, v.cfg.WriteTimeout)
 	defer cancel()
 	next := ch.Next
 	next.Nonce = register.NewNonce()
-	floor := rules.MarkOf(ch.Old)
 	got, err := v.cfg.Register.CompareAndSet(ctx, ch.Old, next)
 	switch {
 	case err == nil:
-		if err := v.believe(got, floor); err != nil {
+		if err := v.believeWritten(got); err != nil {
 			return rules.Unknown, err
 		}
 		return rules.Done, nil

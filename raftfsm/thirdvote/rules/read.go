@@ -1,9 +1,11 @@
 package rules
 
-// ReadEvidence is what was found out for one linearizable read, after the
-// commit index was noted.
+// ReadEvidence is what was found out for one linearizable read: the first part
+// with the commit index, the others after it was noted.
 type ReadEvidence struct {
-	// OwnTermCommitted: an entry of the leader's own term is committed.
+	// OwnTermCommitted: an entry of the leader's own term was committed no later
+	// than the commit index was noted. Looked at afterwards it would say nothing
+	// about the noted index, which may be from before the term.
 	OwnTermCommitted bool
 	// Register: a register read begun afterwards was believed; RegisterTerm is
 	// its term.

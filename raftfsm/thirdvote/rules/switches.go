@@ -1,9 +1,12 @@
 package rules
 
 // Switches takes rules out of force, one part at a time. The zero value has all
-// rules in force, and nothing but tests uses another: every switch loses
+// rules in force, and nothing but tests uses another. Each switch loses
 // acknowledged writes or serves stale reads in a schedule that a test or the
-// model knows.
+// model knows, but for two that guard what another part guards as well:
+// R3NoSecondIdentity, since the identity recorded is the one asked before the
+// barrier, and R4AnyIdentity, since a node with another directory is unadmitted
+// (so that R4AnyIdentity loses together with R6Campaign).
 type Switches struct {
 	// R1NoCondition: w acknowledges whatever it is sent.
 	R1NoCondition bool
