@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/futago/futago"
+	"github.com/futago/futago/atomicfile"
 )
 
 // background is the one goroutine that flushes, deletes files, stores the
@@ -183,7 +184,7 @@ func (s *Spool) flush(all bool) error {
 		}
 	}
 	if newFile {
-		err = errors.Join(err, syncDir(s.o.Dir))
+		err = errors.Join(err, atomicfile.SyncDir(s.o.Dir))
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

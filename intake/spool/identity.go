@@ -15,6 +15,7 @@ import (
 	"syscall"
 
 	"github.com/futago/futago"
+	"github.com/futago/futago/atomicfile"
 	"github.com/futago/futago/raftfsm/command"
 )
 
@@ -121,39 +122,7 @@ func saveEpochs(dir string, es epochs) error {
 		return err
 	}
 	b := fmt.Appendf(nil, identityHead, identityVersion, crc32.Checksum(body, castagnoli))
-	return writeFileAtomic(dir, identityName, append(b, body...))
-}
-
-func writeFileAtomic(dir, name string, b []byte) error {
-	tmp := filepath.Join(dir, name+".tmp")
-	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	if err == nil {
-		err = f.Sync()
-	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err == nil {
-		err = os.Rename(tmp, filepath.Join(dir, name))
-	}
-	if err != nil {
-		_ = os.Remove(tmp)
-		return err
-	}
-	return syncDir(dir)
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
+	return atomicfile.Write(filepath.Join(dir, identityName), append(b, body...), 0o600)
 }
 
 // lockDir takes the directory for this process; the lock ends with it.
