@@ -13,10 +13,11 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/futago/futago"
+	"github.com/futago/futago/atomicfile"
 )
 
 func TestServer_Tokens(t *testing.T) {
-	r := start(t, t.TempDir(), realFiles(), nil)
+	r := start(t, t.TempDir(), atomicfile.OS(), nil)
 	r.invite("c1")
 	r.invite("c2")
 	wantRecord(t, "create", r.create("c1", rec(1, "n1")), 1, "n1")
@@ -63,7 +64,7 @@ func TestServer_Tokens(t *testing.T) {
 }
 
 func TestNewInvitation_BesideARunningServer(t *testing.T) {
-	r := start(t, t.TempDir(), realFiles(), nil)
+	r := start(t, t.TempDir(), atomicfile.OS(), nil)
 	make := func(replace bool) string {
 		inv, err := NewInvitation(InvitationOptions{Dir: r.dir, Cluster: "c1", URL: "https://w.example:7702", Replace: replace})
 		if err != nil {
@@ -162,19 +163,8 @@ func FuzzParseInvitation(f *testing.F) {
 	})
 }
 
-func FuzzUnseal(f *testing.F) {
-	f.Add(seal([]byte("x")))
-	f.Add([]byte(sealPrefix))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		payload, err := unseal(data)
-		if err == nil && string(seal(payload)) != string(data) && !strings.EqualFold(string(seal(payload)), string(data)) {
-			t.Errorf("%q holds %q", data, payload)
-		}
-	})
-}
-
 func TestNew_DirectoryInUse(t *testing.T) {
-	r := start(t, t.TempDir(), realFiles(), nil)
+	r := start(t, t.TempDir(), atomicfile.OS(), nil)
 	_, err := New(Config{Dir: r.dir, Listen: "127.0.0.1:0", Logger: slog.New(slog.DiscardHandler)})
 	wantCode(t, err, futago.CodeConflict, r.dir, "process")
 	r.stop()
@@ -188,7 +178,7 @@ func TestNew_DirectoryInUse(t *testing.T) {
 }
 
 func TestNew_AddressInUse(t *testing.T) {
-	r := start(t, t.TempDir(), realFiles(), nil)
+	r := start(t, t.TempDir(), atomicfile.OS(), nil)
 	_, err := New(Config{Dir: t.TempDir(), Listen: r.srv.Addr().String(), Logger: slog.New(slog.DiscardHandler)})
 	wantCode(t, err, futago.CodeUnavailable, r.srv.Addr().String(), "--listen")
 }
@@ -204,7 +194,7 @@ func TestNew_DamagedIdentity(t *testing.T) {
 
 // The key, and with it the pin, outlives the certificate.
 func TestIdentity_RenewalKeepsThePin(t *testing.T) {
-	dir, fl := t.TempDir(), realFiles()
+	dir, fl := t.TempDir(), atomicfile.OS()
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	first, err := loadIdentity(fl, dir, []string{"w.example", "192.0.2.1"}, now)
 	if err != nil {
@@ -245,7 +235,7 @@ func TestIdentity_RenewalKeepsThePin(t *testing.T) {
 }
 
 func TestServer_Metrics(t *testing.T) {
-	r := start(t, t.TempDir(), realFiles(), nil)
+	r := start(t, t.TempDir(), atomicfile.OS(), nil)
 	r.invite("c1")
 	r.create("c1", rec(1, "n1"))
 	r.cas("c1", tag(1, "n1"), rec(2, "n2"))

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"github.com/futago/futago/atomicfile"
 )
 
 // The refusals of a compare-and-set. Each is certain: nothing was written and
@@ -28,7 +30,7 @@ var (
 type cluster struct {
 	name  string
 	dir   string
-	fl    *files
+	disk  *atomicfile.Disk
 	flush func(time.Duration) // told how long each write to the disk took
 
 	turn chan struct{} // capacity 1: full while a write is under way
@@ -47,8 +49,8 @@ type state struct {
 	unsettled *record
 }
 
-func openCluster(root, name string, fl *files, flush func(time.Duration)) *cluster {
-	c := &cluster{name: name, dir: filepath.Join(root, name), fl: fl, flush: flush, turn: make(chan struct{}, 1)}
+func openCluster(root, name string, disk *atomicfile.Disk, flush func(time.Duration)) *cluster {
+	c := &cluster{name: name, dir: filepath.Join(root, name), disk: disk, flush: flush, turn: make(chan struct{}, 1)}
 	c.removeLeftovers()
 	c.cur.Store(c.load())
 	return c
@@ -72,10 +74,10 @@ func (c *cluster) path() string { return filepath.Join(c.dir, "record") }
 // process that was killed may have renamed a record and not flushed that yet,
 // and what is served must not vanish with the power.
 func (c *cluster) load() *state {
-	if err := c.fl.syncDir(c.dir); err != nil {
+	if err := c.disk.SyncDir(c.dir); err != nil {
 		return &state{err: err}
 	}
-	payload, err := readSealed(c.path())
+	payload, err := atomicfile.ReadSummed(c.path())
 	if errors.Is(err, fs.ErrNotExist) {
 		return &state{}
 	}
@@ -84,7 +86,7 @@ func (c *cluster) load() *state {
 	}
 	rec, err := parseRecord(payload)
 	if err != nil {
-		return &state{err: &corruptError{c.path(), err}}
+		return &state{err: corrupt(c.path(), err)}
 	}
 	return &state{rec: rec}
 }
@@ -111,7 +113,7 @@ func (c *cluster) read(ctx context.Context) (*record, error) {
 // compareAndSet replaces the record whose tag is expect by next; expect "" is
 // for a first record. It returns the record that is in force, which is next,
 // or the one that was in the way together with errConflict. Repeating what
-// was done already is done again. An error with errUnsettled leaves open
+// was done already is done again. An error with atomicfile.ErrUnsettled leaves open
 // whether next took effect; any other one is certain that it did not.
 func (c *cluster) compareAndSet(ctx context.Context, expect string, next *record) (*record, error) {
 	if err := c.enter(ctx); err != nil {
@@ -136,7 +138,7 @@ func (c *cluster) compareAndSet(ctx context.Context, expect string, next *record
 		return cur, fmt.Errorf("%w, and its nonce a new one", errVersion)
 	}
 	err = c.write(next)
-	if errors.Is(err, errUnsettled) {
+	if errors.Is(err, atomicfile.ErrUnsettled) {
 		c.cur.Store(&state{rec: cur, unsettled: next})
 	}
 	if err != nil {
@@ -148,7 +150,7 @@ func (c *cluster) compareAndSet(ctx context.Context, expect string, next *record
 
 func (c *cluster) write(r *record) error {
 	start := time.Now()
-	err := c.fl.replace(c.path(), seal(r.raw))
+	err := c.disk.ReplaceSummed(c.path(), r.raw, filePerm)
 	c.flush(time.Since(start))
 	return err
 }
@@ -161,7 +163,7 @@ func (c *cluster) settle() (*state, error) {
 	s := c.cur.Load()
 	if s.unsettled != nil {
 		if err := c.write(s.unsettled); err != nil {
-			return nil, fmt.Errorf("%w: %w", errUnsettled, err)
+			return nil, fmt.Errorf("%w: %w", atomicfile.ErrUnsettled, err)
 		}
 		s = &state{rec: s.unsettled}
 		c.cur.Store(s)

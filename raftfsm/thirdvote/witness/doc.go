@@ -21,7 +21,7 @@
 //	clusters/NAME/record    the record
 //	clusters/NAME/tokens    SHA-256 of each valid token
 //
-// Records and token lists begin with a checksum of what follows. A file that
+// Records and token lists end with a checksum of what precedes it. A file that
 // fails it is named in the error and never served; other clusters go on.
 //
 // Never restore a data directory from a backup: a register that has forgotten

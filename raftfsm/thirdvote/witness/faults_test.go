@@ -21,51 +21,52 @@ import (
 	"time"
 
 	"github.com/futago/futago"
+	"github.com/futago/futago/atomicfile"
 )
 
 // sick is a disk with faults to order.
 type sick struct {
-	files
+	atomicfile.Disk
 	writeErr, syncErr, renameErr, dirErr atomic.Pointer[error]
 	hold                                 atomic.Pointer[func(name string)]
 }
 
 func newSick() *sick {
 	s := &sick{}
-	real := realFiles()
+	real := atomicfile.OS()
 	fault := func(p *atomic.Pointer[error]) error {
 		if e := p.Load(); e != nil {
 			return *e
 		}
 		return nil
 	}
-	s.files = files{
-		write: func(f *os.File, b []byte) error {
+	s.Disk = atomicfile.Disk{
+		Write: func(f *os.File, b []byte) error {
 			if err := fault(&s.writeErr); err != nil {
-				return errors.Join(err, real.write(f, b[:len(b)/2]))
+				return errors.Join(err, real.Write(f, b[:len(b)/2]))
 			}
-			return real.write(f, b)
+			return real.Write(f, b)
 		},
-		sync: func(f *os.File) error {
+		Sync: func(f *os.File) error {
 			if h := s.hold.Load(); h != nil {
 				(*h)(f.Name())
 			}
 			if err := fault(&s.syncErr); err != nil {
 				return err
 			}
-			return real.sync(f)
+			return real.Sync(f)
 		},
-		rename: func(from, to string) error {
+		Rename: func(from, to string) error {
 			if err := fault(&s.renameErr); err != nil {
 				return err
 			}
-			return real.rename(from, to)
+			return real.Rename(from, to)
 		},
-		syncDir: func(dir string) error {
+		SyncDir: func(dir string) error {
 			if err := fault(&s.dirErr); err != nil {
 				return err
 			}
-			return real.syncDir(dir)
+			return real.SyncDir(dir)
 		},
 	}
 	return s
@@ -96,7 +97,7 @@ func TestServer_Disk_CertainFailures(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			disk := newSick()
-			r := start(t, t.TempDir(), &disk.files, nil)
+			r := start(t, t.TempDir(), &disk.Disk, nil)
 			r.invite("c1")
 			wantRecord(t, "create", r.create("c1", rec(1, "n1")), 1, "n1")
 			c.at(disk).Store(&c.err)
@@ -123,7 +124,7 @@ func TestServer_Disk_UncertainFailure(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			disk := newSick()
-			r := start(t, t.TempDir(), &disk.files, nil)
+			r := start(t, t.TempDir(), &disk.Disk, nil)
 			r.invite("c1")
 			r.invite("c2")
 			wantRecord(t, "create", r.create("c1", rec(1, "n1")), 1, "n1")
@@ -151,12 +152,12 @@ func TestServer_Disk_UncertainFailure(t *testing.T) {
 func TestServer_Disk_HangsAtTheEnd(t *testing.T) {
 	disk := newSick()
 	dir := t.TempDir()
-	s, err := newServer(Config{Dir: dir, Listen: "127.0.0.1:0", Logger: slog.New(slog.DiscardHandler)}, &disk.files)
+	s, err := newServer(Config{Dir: dir, Listen: "127.0.0.1:0", Logger: slog.New(slog.DiscardHandler)}, &disk.Disk)
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.grace = 50 * time.Millisecond
-	c := openCluster(s.root, "c1", s.fl, s.met.observeFlush)
+	c := openCluster(s.root, "c1", s.disk, s.met.observeFlush)
 	if err := os.Mkdir(c.dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -204,7 +205,7 @@ func TestServer_Disk_ReallyFull(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	r := start(t, dir, realFiles(), nil)
+	r := start(t, dir, atomicfile.OS(), nil)
 	r.invite("c1")
 	wantRecord(t, "create", r.create("c1", rec(1, "n1")), 1, "n1")
 	filler := filepath.Join(dir, "filler")
@@ -232,12 +233,12 @@ func TestServer_Disk_FlushedBeforeTheAnswer(t *testing.T) {
 		defer mu.Unlock()
 		calls = append(calls, s)
 	}
-	real := realFiles()
-	r := start(t, t.TempDir(), &files{
-		write:   func(f *os.File, b []byte) error { note("write"); return real.write(f, b) },
-		sync:    func(f *os.File) error { note("flush"); return real.sync(f) },
-		rename:  func(from, to string) error { note("rename"); return real.rename(from, to) },
-		syncDir: func(dir string) error { note("flush " + filepath.Base(dir)); return real.syncDir(dir) },
+	real := atomicfile.OS()
+	r := start(t, t.TempDir(), &atomicfile.Disk{
+		Write:   func(f *os.File, b []byte) error { note("write"); return real.Write(f, b) },
+		Sync:    func(f *os.File) error { note("flush"); return real.Sync(f) },
+		Rename:  func(from, to string) error { note("rename"); return real.Rename(from, to) },
+		SyncDir: func(dir string) error { note("flush " + filepath.Base(dir)); return real.SyncDir(dir) },
 	}, nil)
 	r.invite("c1")
 	wantRecord(t, "create", r.create("c1", rec(1, "n1")), 1, "n1")
@@ -255,7 +256,7 @@ func TestServer_Disk_FlushedBeforeTheAnswer(t *testing.T) {
 // One cluster's slow flush holds up neither other clusters nor its own reads.
 func TestServer_Disk_SlowFlushHoldsUpNobody(t *testing.T) {
 	disk := newSick()
-	r := start(t, t.TempDir(), &disk.files, nil)
+	r := start(t, t.TempDir(), &disk.Disk, nil)
 	r.invite("slow")
 	r.invite("fast")
 	wantRecord(t, "create", r.create("slow", rec(1, "n1")), 1, "n1")
@@ -284,12 +285,20 @@ func TestServer_Corrupt_NamedAndNeverServed(t *testing.T) {
 		"truncated": func(b []byte) []byte { return b[:len(b)-3] },
 		"empty":     func([]byte) []byte { return nil },
 		"text":      func([]byte) []byte { return []byte("hello") },
-		"sealed, no record": func([]byte) []byte {
-			return seal([]byte(`{"version":0}`))
+		"whole, no record": func([]byte) []byte {
+			path := filepath.Join(t.TempDir(), "f")
+			b, err := []byte(nil), atomicfile.WriteSummed(path, []byte(`{"version":0}`), filePerm)
+			if err == nil {
+				b, err = os.ReadFile(path)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			return b
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := start(t, t.TempDir(), realFiles(), nil)
+			r := start(t, t.TempDir(), atomicfile.OS(), nil)
 			r.invite("c1")
 			r.invite("c2")
 			wantRecord(t, "create", r.create("c1", rec(1, "n1")), 1, "n1")
@@ -306,7 +315,7 @@ func TestServer_Corrupt_NamedAndNeverServed(t *testing.T) {
 				}
 			}
 			put(damage(append([]byte(nil), good...)))
-			r2 := start(t, r.dir, realFiles(), nil)
+			r2 := start(t, r.dir, atomicfile.OS(), nil)
 			r2.tokens = r.tokens
 			for what, got := range map[string]reply{
 				"read": r2.get("c1"), "create": r2.create("c1", rec(1, "new")), "write": r2.cas("c1", tag(1, "n1"), rec(2, "n2")),
@@ -324,7 +333,7 @@ func TestServer_Corrupt_NamedAndNeverServed(t *testing.T) {
 }
 
 func TestServer_Corrupt_Tokens(t *testing.T) {
-	r := start(t, t.TempDir(), realFiles(), nil)
+	r := start(t, t.TempDir(), atomicfile.OS(), nil)
 	r.invite("c1")
 	r.invite("c2")
 	path := filepath.Join(r.dir, "clusters", "c1", "tokens")
@@ -343,21 +352,21 @@ func TestServer_Corrupt_Tokens(t *testing.T) {
 
 func TestServer_Leftovers_RemovedAtStart(t *testing.T) {
 	dir := t.TempDir()
-	r := start(t, dir, realFiles(), nil)
+	r := start(t, dir, atomicfile.OS(), nil)
 	r.invite("c1")
 	wantRecord(t, "create", r.create("c1", rec(1, "n1")), 1, "n1")
 	r.stop()
 	if err := os.WriteFile(filepath.Join(dir, "clusters", "c1", ".record.123.tmp"), []byte("half"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	r2 := start(t, dir, realFiles(), nil)
+	r2 := start(t, dir, atomicfile.OS(), nil)
 	r2.tokens = r.tokens
 	wantRecord(t, "read", r2.get("c1"), 1, "n1")
 	noTempFiles(t, dir)
 }
 
 func TestServer_Limits_Connections(t *testing.T) {
-	r := start(t, t.TempDir(), realFiles(), func(s *Server) {
+	r := start(t, t.TempDir(), atomicfile.OS(), func(s *Server) {
 		ll, ok := s.ln.(*limitListener)
 		if !ok {
 			t.Fatal("listener has no limit")
@@ -395,7 +404,7 @@ func TestServer_Limits_Connections(t *testing.T) {
 
 // A client that never finishes its handshake or its headers is put out.
 func TestServer_Limits_SlowClients(t *testing.T) {
-	r := start(t, t.TempDir(), realFiles(), func(s *Server) { s.http.ReadHeaderTimeout = 50 * time.Millisecond })
+	r := start(t, t.TempDir(), atomicfile.OS(), func(s *Server) { s.http.ReadHeaderTimeout = 50 * time.Millisecond })
 	addr := r.srv.Addr().String()
 	raw, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", addr)
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/futago/futago"
+	"github.com/futago/futago/atomicfile"
 )
 
 func (s *Server) handler() http.Handler {
@@ -156,7 +157,7 @@ func (s *Server) refuse(w http.ResponseWriter, op, outcome string, p *Problem) {
 // and 507: they say that nothing was written. Any other 5xx to a PUT leaves
 // the outcome open.
 func (s *Server) fail(w http.ResponseWriter, op, name string, cur *record, err error) {
-	switch corrupt, isCorrupt := errors.AsType[*corruptError](err); {
+	switch {
 	case errors.Is(err, errMissing):
 		s.refuse(w, op, outMissing, problem(http.StatusNotFound, futago.CodeNotFound, "cluster "+name+" has no record", ""))
 	case errors.Is(err, errConflict):
@@ -166,13 +167,13 @@ func (s *Server) fail(w http.ResponseWriter, op, name string, cur *record, err e
 		s.refuse(w, op, outConflict, p)
 	case errors.Is(err, errVersion):
 		s.refuse(w, op, outInvalid, problem(http.StatusBadRequest, futago.CodeInvalid, err.Error(), ""))
-	case errors.Is(err, errUnsettled):
+	case errors.Is(err, atomicfile.ErrUnsettled):
 		s.log.Error("record is not certainly on the disk", slog.String("cluster", name), slog.Any("error", err))
 		s.refuse(w, op, outUnknown, problem(http.StatusInternalServerError, futago.CodeUnknown,
 			"the record of cluster "+name+" is not certainly on the disk", "look at the disk of the witness"))
-	case isCorrupt:
+	case futago.CodeOf(err) == futago.CodeCorrupt:
 		s.log.Error("record cannot be served", slog.String("cluster", name), slog.Any("error", err))
-		s.refuse(w, op, outCorrupt, problem(http.StatusInternalServerError, futago.CodeCorrupt, corrupt.Error(),
+		s.refuse(w, op, outCorrupt, problem(http.StatusInternalServerError, futago.CodeCorrupt, err.Error(),
 			"see \"Running a witness\" in docs/third-vote.md; never put an older copy in its place"))
 	case diskFull(err):
 		s.log.Error("disk is full", slog.String("cluster", name), slog.Any("error", err))

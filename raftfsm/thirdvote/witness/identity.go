@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/futago/futago"
+	"github.com/futago/futago/atomicfile"
 )
 
 const (
@@ -36,7 +37,7 @@ type identity struct {
 
 // loadIdentity reads the identity in dir and makes one where there is none.
 // Names are put in the certificate for tools that check them.
-func loadIdentity(fl *files, dir string, names []string, now time.Time) (*identity, error) {
+func loadIdentity(disk *atomicfile.Disk, dir string, names []string, now time.Time) (*identity, error) {
 	path := filepath.Join(dir, "identity.pem")
 	id, err := readIdentity(path)
 	switch {
@@ -49,7 +50,7 @@ func loadIdentity(fl *files, dir string, names []string, now time.Time) (*identi
 		if err != nil {
 			return nil, err
 		}
-		if err := fl.createOnce(path, data); err != nil && !errors.Is(err, fs.ErrExist) {
+		if err := disk.Create(path, data, filePerm); err != nil && !errors.Is(err, fs.ErrExist) {
 			return nil, err
 		}
 		return readIdentity(path)
@@ -65,7 +66,7 @@ func loadIdentity(fl *files, dir string, names []string, now time.Time) (*identi
 		if err != nil {
 			return nil, err
 		}
-		if err := fl.replace(path, data); err != nil {
+		if err := disk.Replace(path, data, filePerm); err != nil {
 			return nil, err
 		}
 		return readIdentity(path)

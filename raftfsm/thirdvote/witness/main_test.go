@@ -19,6 +19,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/futago/futago"
+	"github.com/futago/futago/atomicfile"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -34,7 +35,7 @@ type rig struct {
 	stop   func()
 }
 
-func start(t testing.TB, dir string, fl *files, change func(*Server)) *rig {
+func start(t testing.TB, dir string, fl *atomicfile.Disk, change func(*Server)) *rig {
 	t.Helper()
 	r := &rig{t: t, dir: dir, reg: prometheus.NewRegistry(), tokens: map[string]string{}}
 	srv, err := newServer(Config{Dir: dir, Listen: "127.0.0.1:0", Logger: slog.New(slog.DiscardHandler), Registerer: r.reg}, fl)

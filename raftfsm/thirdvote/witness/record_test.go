@@ -8,10 +8,11 @@ import (
 	"testing"
 
 	"github.com/futago/futago"
+	"github.com/futago/futago/atomicfile"
 )
 
 func TestServer_Record_Life(t *testing.T) {
-	r := start(t, t.TempDir(), realFiles(), nil)
+	r := start(t, t.TempDir(), atomicfile.OS(), nil)
 	r.invite("c1")
 	want(t, "read of nothing", r.get("c1"), http.StatusNotFound)
 	want(t, "compare-and-set of nothing", r.cas("c1", tag(1, "n1"), rec(2, "n2")), http.StatusNotFound)
@@ -35,7 +36,7 @@ func TestServer_Record_Life(t *testing.T) {
 	want(t, "nonce stays", r.cas("c1", tag(2, "n2"), rec(3, "n2")), http.StatusBadRequest)
 
 	r.stop()
-	r2 := start(t, r.dir, realFiles(), nil)
+	r2 := start(t, r.dir, atomicfile.OS(), nil)
 	r2.tokens = r.tokens
 	if r2.srv.Pin() != r.srv.Pin() {
 		t.Error("another pin after a restart")
@@ -46,7 +47,7 @@ func TestServer_Record_Life(t *testing.T) {
 }
 
 func TestServer_Record_BadRequests(t *testing.T) {
-	r := start(t, t.TempDir(), realFiles(), nil)
+	r := start(t, t.TempDir(), atomicfile.OS(), nil)
 	r.invite("c1")
 	wantRecord(t, "create", r.create("c1", rec(1, "n1")), 1, "n1")
 	match := func(v ...string) http.Header { return http.Header{"If-Match": v} }
@@ -81,7 +82,7 @@ func TestServer_Record_BadRequests(t *testing.T) {
 
 // Of many writers on one version exactly one wins, and versions rise by one.
 func TestServer_CompareAndSet_OneWins(t *testing.T) {
-	r := start(t, t.TempDir(), realFiles(), nil)
+	r := start(t, t.TempDir(), atomicfile.OS(), nil)
 	r.invite("c1")
 	wantRecord(t, "create", r.create("c1", rec(1, "n1")), 1, "n1")
 	cur := "n1"

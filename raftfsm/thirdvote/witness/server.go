@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/futago/futago"
+	"github.com/futago/futago/atomicfile"
 )
 
 // DefaultListen is where a witness listens unless told otherwise.
@@ -58,7 +59,7 @@ type Config struct {
 type Server struct {
 	cfg  Config
 	log  *slog.Logger
-	fl   *files
+	disk *atomicfile.Disk
 	id   *identity
 	root string
 	lock *os.File
@@ -80,9 +81,9 @@ type Server struct {
 // *futago.Error where the operator can do something: the directory is in use,
 // the address is taken, the identity is damaged. A damaged record is logged,
 // and the other clusters are served.
-func New(cfg Config) (*Server, error) { return newServer(cfg, realFiles()) }
+func New(cfg Config) (*Server, error) { return newServer(cfg, atomicfile.OS()) }
 
-func newServer(cfg Config, fl *files) (_ *Server, err error) {
+func newServer(cfg Config, disk *atomicfile.Disk) (_ *Server, err error) {
 	if cfg.Dir == "" {
 		return nil, futago.Errorf(futago.CodeInvalid, "no data directory given")
 	}
@@ -93,7 +94,7 @@ func newServer(cfg Config, fl *files) (_ *Server, err error) {
 		cfg.MaxConns = defaultMaxConns
 	}
 	s := &Server{
-		cfg: cfg, fl: fl, clusters: make(map[string]*cluster), grace: shutdownTimeout, denied: &throttle{every: deniedLog},
+		cfg: cfg, disk: disk, clusters: make(map[string]*cluster), grace: shutdownTimeout, denied: &throttle{every: deniedLog},
 		log: cfg.Logger.With(slog.String("component", "witness")),
 	}
 	s.met = newMetrics(func() int {
@@ -101,7 +102,7 @@ func newServer(cfg Config, fl *files) (_ *Server, err error) {
 		defer s.mu.RUnlock()
 		return len(s.clusters)
 	})
-	if s.root, err = prepareDir(fl, cfg.Dir); err != nil {
+	if s.root, err = prepareDir(disk, cfg.Dir); err != nil {
 		return nil, diskError(err, cfg.Dir)
 	}
 	if s.lock, err = lockDir(cfg.Dir); err != nil {
@@ -112,7 +113,7 @@ func newServer(cfg Config, fl *files) (_ *Server, err error) {
 			err = errors.Join(err, s.Close())
 		}
 	}()
-	if s.id, err = loadIdentity(fl, cfg.Dir, cfg.Names, time.Now()); err != nil {
+	if s.id, err = loadIdentity(disk, cfg.Dir, cfg.Names, time.Now()); err != nil {
 		return nil, diskError(err, cfg.Dir)
 	}
 	if err := s.loadClusters(); err != nil {
@@ -145,7 +146,7 @@ func (s *Server) loadClusters() error {
 		return err
 	}
 	for _, n := range names {
-		c := openCluster(s.root, n, s.fl, s.met.observeFlush)
+		c := openCluster(s.root, n, s.disk, s.met.observeFlush)
 		s.clusters[n] = c
 		if err := c.cur.Load().err; err != nil {
 			s.log.Error("record cannot be served", slog.String("cluster", n), slog.Any("error", err))
@@ -177,7 +178,7 @@ func (s *Server) cluster(name string) (*cluster, error) {
 	if len(s.clusters) >= maxClustersInMind {
 		return nil, errTooMany
 	}
-	c = openCluster(s.root, name, s.fl, s.met.observeFlush)
+	c = openCluster(s.root, name, s.disk, s.met.observeFlush)
 	s.clusters[name] = c
 	return c, nil
 }

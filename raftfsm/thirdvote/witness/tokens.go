@@ -12,10 +12,13 @@ import (
 	"time"
 
 	"github.com/futago/futago"
+	"github.com/futago/futago/atomicfile"
 )
 
 // maxTokens bounds how many tokens of one cluster are valid at a time.
 const maxTokens = 16
+
+var errTokenList = errors.New("not a list of tokens")
 
 // tokenEntry is one valid token; the token itself is not kept.
 type tokenEntry struct {
@@ -51,7 +54,7 @@ func (c *cluster) allows(token string) (bool, error) {
 		for _, e := range entries {
 			var sum [sha256.Size]byte
 			if n, err := hex.Decode(sum[:], []byte(e.SHA256)); err != nil || n != len(sum) {
-				return false, &corruptError{path, errSealFormat}
+				return false, corrupt(path, errTokenList)
 			}
 			t.sums = append(t.sums, sum)
 		}
@@ -66,17 +69,17 @@ func (c *cluster) allows(token string) (bool, error) {
 }
 
 func readTokens(path string) ([]tokenEntry, error) {
-	payload, err := readSealed(path)
+	payload, err := atomicfile.ReadSummed(path)
 	if err != nil {
 		return nil, err
 	}
 	var entries []tokenEntry
 	if err := json.Unmarshal(payload, &entries); err != nil {
-		return nil, &corruptError{path, err}
+		return nil, corrupt(path, err)
 	}
 	for _, e := range entries {
 		if len(e.SHA256) != hex.EncodedLen(sha256.Size) {
-			return nil, &corruptError{path, errSealFormat}
+			return nil, corrupt(path, errTokenList)
 		}
 	}
 	return entries, nil
@@ -104,17 +107,17 @@ func NewInvitation(o InvitationOptions) (inv Invitation, err error) {
 	if err := validURL(o.URL); err != nil {
 		return Invitation{}, err
 	}
-	fl := realFiles()
-	root, err := prepareDir(fl, o.Dir)
+	disk := atomicfile.OS()
+	root, err := prepareDir(disk, o.Dir)
 	if err != nil {
 		return Invitation{}, diskError(err, o.Dir)
 	}
-	id, err := loadIdentity(fl, o.Dir, nil, o.Now())
+	id, err := loadIdentity(disk, o.Dir, nil, o.Now())
 	if err != nil {
 		return Invitation{}, diskError(err, o.Dir)
 	}
 	dir := filepath.Join(root, o.Cluster)
-	if err := fl.mkdir(dir); err != nil {
+	if err := mkdir(disk, dir); err != nil {
 		return Invitation{}, diskError(err, o.Dir)
 	}
 	lock, err := lockWait(filepath.Join(o.Dir, "tokens.lock"))
@@ -142,28 +145,25 @@ func NewInvitation(o InvitationOptions) (inv Invitation, err error) {
 	if err != nil {
 		return Invitation{}, err
 	}
-	if err := fl.replace(path, seal(payload)); err != nil {
+	if err := disk.ReplaceSummed(path, payload, filePerm); err != nil {
 		return Invitation{}, diskError(err, o.Dir)
 	}
 	return Invitation{URL: o.URL, Cluster: o.Cluster, Pin: id.pin, Token: token}, nil
 }
 
 // prepareDir makes the data directory and returns the one of the clusters.
-func prepareDir(fl *files, dir string) (string, error) {
+func prepareDir(disk *atomicfile.Disk, dir string) (string, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", err
 	}
 	root := filepath.Join(dir, "clusters")
-	return root, fl.mkdir(root)
+	return root, mkdir(disk, root)
 }
 
 // diskError turns an error of the file system into one an operator can use.
 func diskError(err error, dir string) error {
 	if _, ok := errors.AsType[*futago.Error](err); ok {
 		return err
-	}
-	if ce, ok := errors.AsType[*corruptError](err); ok {
-		return futago.Errorf(futago.CodeCorrupt, "%s is damaged", ce.path).Wrap(ce.err)
 	}
 	if diskFull(err) {
 		return futago.Errorf(futago.CodeStorageFull, "no room in %s", dir).
