@@ -3,6 +3,7 @@ package httpapi_test
 import (
 	"cmp"
 	"context"
+	"encoding/base64"
 	"fmt"
 	"io"
 	"log/slog"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/crypto/argon2"
 
 	"github.com/futago/futago"
 	"github.com/futago/futago/account"
@@ -377,26 +379,23 @@ func (c *clock) add(d time.Duration) {
 
 const password = "correct horse battery"
 
-// passwordHash is made once: hashing is slow on purpose.
-var passwordHash = sync.OnceValue(func() string {
-	h, err := account.HashPassword(context.Background(), password)
-	if err != nil {
-		panic(err)
-	}
-	return h
-})
+// passwordHash is of the password at the least cost, for hashing is slow on purpose.
+var passwordHash = func() string {
+	salt, enc := []byte("0123456789abcdef"), base64.RawStdEncoding
+	return "$argon2id$v=19$m=64,t=1,p=1$" + enc.EncodeToString(salt) + "$" + enc.EncodeToString(argon2.IDKey([]byte(password), salt, 1, 64, 1, 32))
+}()
 
 func newServer(t *testing.T) *server {
 	t.Helper()
 	return serve(t, newFake())
 }
 
-func newAPI(t testing.TB, f *fake, now func() time.Time) *httpapi.API {
+func newAPI(t testing.TB, f httpapi.Backend, now func() time.Time) *httpapi.API {
 	t.Helper()
 	api, err := httpapi.New(httpapi.Options{
 		Backend: f, Gatherer: prometheus.NewRegistry(), SessionKey: [32]byte{1, 2, 3}, Version: "test",
 		Join:   http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "joined") }),
-		Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})), Now: now,
+		Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError + 1})), Now: now,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -406,14 +405,33 @@ func newAPI(t testing.TB, f *fake, now func() time.Time) *httpapi.API {
 
 func serve(t *testing.T, f *fake) *server {
 	t.Helper()
+	return serveAs(t, f, f)
+}
+
+// serveLocal serves what the local socket does.
+func serveLocal(t *testing.T, f *fake) *server {
+	t.Helper()
+	s := serve(t, f)
+	s.Server.Config.Handler = s.api.LocalHandler()
+	return s
+}
+
+// serveBackend serves a Backend that stands before a fake.
+func serveBackend(t *testing.T, b panicking) *server {
+	t.Helper()
+	return serveAs(t, b.fake, b)
+}
+
+func serveAs(t *testing.T, f *fake, b httpapi.Backend) *server {
+	t.Helper()
 	s := &server{fake: f, tokens: map[futago.Role]string{}, clock: &clock{now: at}}
-	s.api = newAPI(t, f, s.clock.Now)
+	s.api = newAPI(t, b, s.clock.Now)
 	for _, role := range []futago.Role{futago.RoleAdmin, futago.RoleOperator, futago.RoleViewer} {
 		id, text, hash := account.NewToken()
 		f.tokens[id] = futago.Token{ID: id, Name: string(role), Role: role, SecretHash: hash}
 		s.tokens[role] = text
 	}
-	f.users["mai"] = futago.User{Name: "mai", Role: futago.RoleViewer, PasswordHash: passwordHash()}
+	f.users["mai"] = futago.User{Name: "mai", Role: futago.RoleViewer, PasswordHash: passwordHash}
 	s.Server = httptest.NewTLSServer(s.api.Handler())
 	t.Cleanup(func() {
 		_ = s.api.Close()

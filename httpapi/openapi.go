@@ -40,6 +40,7 @@ func describe(a *API) (d document, err error) {
 	// The framework documents its own error type, which never leaves (fromHuma).
 	delete(doc.Components.Schemas.Map(), "ErrorModel")
 	delete(doc.Components.Schemas.Map(), "ErrorDetail")
+	open(doc)
 	if d.json, err = json.MarshalIndent(doc, "", "  "); err != nil {
 		return d, fmt.Errorf("describe the API: %w", err)
 	}
@@ -47,6 +48,49 @@ func describe(a *API) (d document, err error) {
 		return d, fmt.Errorf("describe the API: %w", err)
 	}
 	return d, nil
+}
+
+// open lets answers grow: only what a request may hold is closed against unknown
+// members.
+func open(doc *huma.OpenAPI) {
+	schemas := doc.Components.Schemas
+	requested := map[string]bool{}
+	var visit func(*huma.Schema)
+	visit = func(s *huma.Schema) {
+		if s == nil {
+			return
+		}
+		if s.Ref != "" {
+			if requested[s.Ref] {
+				return
+			}
+			requested[s.Ref] = true
+			visit(schemas.SchemaFromRef(s.Ref))
+			return
+		}
+		visit(s.Items)
+		for _, p := range s.Properties {
+			visit(p)
+		}
+		if more, ok := s.AdditionalProperties.(*huma.Schema); ok {
+			visit(more)
+		}
+	}
+	for _, item := range doc.Paths {
+		for _, op := range []*huma.Operation{item.Post, item.Put} {
+			if op == nil || op.RequestBody == nil {
+				continue
+			}
+			for _, m := range op.RequestBody.Content {
+				visit(m.Schema)
+			}
+		}
+	}
+	for name, s := range schemas.Map() {
+		if closed, ok := s.AdditionalProperties.(bool); ok && !closed && !requested["#/components/schemas/"+name] {
+			s.AdditionalProperties = nil
+		}
+	}
 }
 
 // humaConfig is the framework's set-up, without its routes for documents (they

@@ -20,6 +20,10 @@ var aliases = map[reflect.Type]reflect.Type{
 	reflect.TypeFor[futago.Secret]():    reflect.TypeFor[secretSchema](),
 	reflect.TypeFor[futago.Role]():      reflect.TypeFor[roleSchema](),
 	reflect.TypeFor[futago.MemberID]():  reflect.TypeFor[memberSchema](),
+
+	// A list of bytes would pass for base64.
+	reflect.TypeFor[[]futago.Kind]():     reflect.TypeFor[[]kindSchema](),
+	reflect.TypeFor[futago.Redundancy](): reflect.TypeFor[redundancySchema](),
 }
 
 type (
@@ -32,6 +36,8 @@ type (
 	secretSchema    struct{}
 	roleSchema      struct{}
 	memberSchema    struct{}
+
+	redundancySchema struct{}
 )
 
 func text(description string, values ...any) *huma.Schema {
@@ -89,4 +95,10 @@ func (roleSchema) Schema(huma.Registry) *huma.Schema {
 // Schema implements [huma.SchemaProvider].
 func (memberSchema) Schema(huma.Registry) *huma.Schema {
 	return text("Member of the cluster: managers a and b, third vote w.", "a", "b", "w")
+}
+
+// Schema implements [huma.SchemaProvider].
+func (redundancySchema) Schema(huma.Registry) *huma.Schema {
+	return text("What the cluster can still survive, the best first.", string(futago.RedundancyFull), string(futago.RedundancySurvivesOne),
+		string(futago.RedundancyNoSpare), string(futago.RedundancyStoppedSafe))
 }

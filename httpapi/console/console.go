@@ -9,7 +9,6 @@ import (
 	"embed"
 	"errors"
 	"html/template"
-	"io/fs"
 	"log/slog"
 	"net/http"
 	"time"
@@ -76,18 +75,15 @@ func Mount(r chi.Router, o Options) {
 		c.pages[name] = template.Must(template.New("layout.html").Funcs(funcs).
 			ParseFS(templateFiles, "templates/layout.html", "templates/parts.html", "templates/"+name+".html"))
 	}
-	static, err := fs.Sub(staticFiles, "static")
-	if err != nil {
-		panic(err) // the directory is built in
-	}
-	files := http.StripPrefix("/static/", http.FileServerFS(static))
 	r.Group(func(r chi.Router) {
 		r.Use(http.NewCrossOriginProtection().Handler)
-		r.Get("/static/*", func(w http.ResponseWriter, r *http.Request) {
-			// A new version of the program brings new files under the same names.
-			w.Header().Set("Cache-Control", "no-cache")
-			files.ServeHTTP(w, r)
-		})
+		for _, name := range []string{"console.js", "console.css", "icon.svg"} {
+			r.Get("/static/"+name, func(w http.ResponseWriter, r *http.Request) {
+				// A new version of the program brings new files under the same names.
+				w.Header().Set("Cache-Control", "no-cache")
+				http.ServeFileFS(w, r, staticFiles, "static/"+name)
+			})
+		}
 		r.Get("/sign-in", c.signInPage)
 		r.Post("/sign-in", c.signIn)
 		r.Post("/sign-out", c.signOut)

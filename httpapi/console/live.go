@@ -71,7 +71,7 @@ func (f form) Any() bool {
 
 func formOf(v url.Values) form {
 	before, _ := strconv.ParseUint(v.Get("before"), 10, 64) // 0 when it is none: the newest
-	get := func(k string) string { return strings.TrimSpace(v.Get(k)) }
+	get := func(k string) string { return typed(v.Get(k)) }
 	return form{
 		Text: get("text"), Kind: get("kind"), Severity: get("severity"), Source: get("source"), Host: get("host"),
 		From: get("from"), To: get("to"), Before: before,

@@ -56,8 +56,8 @@ func (c *console) signIn(w http.ResponseWriter, r *http.Request) {
 		c.problem(w, r, Caller{}, futago.Errorf(futago.CodeInvalid, "the form could not be read").WithAction("try again"))
 		return
 	}
-	form := signInForm{Next: local(r.PostForm.Get("next")), Name: r.PostForm.Get("name")}
-	err := c.o.SignIn(w, r, form.Name, r.PostForm.Get("password"))
+	form := signInForm{Next: local(r.PostForm.Get("next")), Name: typed(r.PostForm.Get("name"))}
+	err := c.o.SignIn(w, r, r.PostForm.Get("name"), r.PostForm.Get("password"))
 	if err == nil {
 		http.Redirect(w, r, form.Next, http.StatusSeeOther)
 		return

@@ -29,6 +29,17 @@ type card struct {
 	Lost  uint64 // traps that it could not keep
 }
 
+// Word is the role for people.
+func (c card) Word() string {
+	switch c.Role {
+	case "":
+		return "unknown"
+	case "follower":
+		return "standby"
+	}
+	return c.Role
+}
+
 // Meaning says what the redundancy word means.
 func (s statusBody) Meaning() string {
 	switch s.Redundancy {

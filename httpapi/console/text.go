@@ -15,11 +15,13 @@ import (
 var funcs = template.FuncMap{
 	"visible": func(s string) template.HTML { return visible(s, maxField) },
 	"line":    func(s string) template.HTML { return visible(s, maxLine) },
+	"plain":   plain,
 	"raw":     raw,
 	"more":    func(b []byte) int { return max(0, len(b)-maxRaw) },
 	"iso":     func(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) },
 	"clock":   func(t time.Time) string { return t.UTC().Format("15:04:05.000") },
 	"stamp":   func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05.000") },
+	"second":  func(t time.Time) string { return t.UTC().Format(time.DateTime) },
 	"size":    size,
 	"signed":  func(d futago.Duration) string { return fmt.Sprintf("%+.1f ms", float64(d.D().Microseconds())/1000) },
 	"kinds":   func() []string { return []string{"syslog", "snmptrap", "customtrap", "internal"} },
@@ -69,17 +71,44 @@ func visible(s string, limit int) template.HTML {
 	return template.HTML(b.String()) //nolint:gosec // every part is escaped above
 }
 
-// mark is the picture of a character that must not take effect, "" for others.
+// plain is visible for attributes, which hold no elements.
+func plain(s string) string {
+	var b strings.Builder
+	for _, r := range s[:min(len(s), maxLine)] {
+		if m := mark(r); m != "" {
+			b.WriteString("‹" + m + "›")
+			continue
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
+}
+
+// typed is what a reader filled in, without what cannot be seen in a field.
+func typed(s string) string {
+	return strings.TrimSpace(strings.Map(func(r rune) rune {
+		if mark(r) != "" {
+			return -1
+		}
+		return r
+	}, s))
+}
+
+// controls are the names of the C0 characters (ISO/IEC 6429), in order.
+var controls = [...]string{
+	"NUL", "SOH", "STX", "ETX", "EOT", "ENQ", "ACK", "BEL", "BS", "TAB", "LF", "VT", "FF", "CR", "SO", "SI",
+	"DLE", "DC1", "DC2", "DC3", "DC4", "NAK", "SYN", "ETB", "CAN", "EM", "SUB", "ESC", "FS", "GS", "RS", "US",
+}
+
+// mark is what stands for a character that must not take effect, "" for others.
 func mark(r rune) string {
 	switch {
-	case r < 0x20:
-		return string('\u2400' + r) // U+2400 and on are the pictures of C0
+	case r >= 0 && int(r) < len(controls):
+		return controls[r]
 	case r == 0x7f:
-		return "\u2421"
-	case unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp, unicode.Co, unicode.Cs, unicode.Variation_Selector):
-		return fmt.Sprintf("U+%04X", r)
-	case !unicode.IsPrint(r) && !unicode.Is(unicode.Zs, r):
-		return fmt.Sprintf("U+%04X", r) // not assigned
+		return "DEL"
+	case unicode.Is(unicode.Variation_Selector, r), !unicode.IsPrint(r) && !unicode.Is(unicode.Zs, r):
+		return fmt.Sprintf("U+%04X", r) // control, format, private use, not assigned
 	}
 	return ""
 }

@@ -10,7 +10,8 @@
     for (const t of root.querySelectorAll("time[datetime]")) {
       const d = new Date(t.dateTime);
       if (isNaN(d)) continue;
-      const clock = `${pad(d.getHours())}:${pad(d.getMinutes())}:${pad(d.getSeconds())}.${pad(d.getMilliseconds(), 3)}`;
+      let clock = `${pad(d.getHours())}:${pad(d.getMinutes())}:${pad(d.getSeconds())}`;
+      if (t.dataset.form !== "second") clock += `.${pad(d.getMilliseconds(), 3)}`;
       const day = `${d.getFullYear()}-${pad(d.getMonth() + 1)}-${pad(d.getDate())}`;
       const old = t.dataset.form === "clock" && Date.now() - d > 20 * 3600e3;
       t.textContent = t.dataset.form === "clock" && !old ? clock : `${day} ${clock}`;
