@@ -21,9 +21,13 @@ import (
 // this host, who can read the directory, is served without further credentials.
 const SocketName = "api.sock"
 
+// maxSocketPath is the longest name of a unix socket (unix(7): sun_path with its end).
+const maxSocketPath = 107
+
 // apiServer serves the REST API and the console, on HTTPS and on the local socket.
 type apiServer struct {
 	log    *slog.Logger
+	api    *httpapi.API
 	ln     net.Listener // nil when api_listen is empty
 	local  net.Listener
 	server *http.Server
@@ -38,14 +42,14 @@ const (
 )
 
 func (m *Manager) listenAPI(ctx context.Context) (_ *apiServer, err error) {
-	api, err := httpapi.New(httpapi.Options{
+	api, err := httpapi.New(httpapi.Options{ //nolint:contextcheck // requests bring their own
 		Backend: service{m}, Gatherer: m.registry, Join: m.admission, SessionKey: m.dir.Keys().Derive("console sessions"),
 		Version: version.String(), Logger: m.log, Now: m.now,
 	})
 	if err != nil {
 		return nil, err
 	}
-	a := &apiServer{log: m.log.With("component", "api")}
+	a := &apiServer{api: api, log: m.log.With("component", "api")}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, a.close())
@@ -53,10 +57,14 @@ func (m *Manager) listenAPI(ctx context.Context) (_ *apiServer, err error) {
 	}()
 	errLog := slog.NewLogLogger(a.log.Handler(), slog.LevelDebug) // handshakes of scanners
 	a.server = &http.Server{
-		Handler: api.Handler(), ReadHeaderTimeout: apiHeaderTimeout, IdleTimeout: apiIdleTimeout,
+		Handler:           api.Handler(), //nolint:contextcheck // requests bring their own
+		ReadHeaderTimeout: apiHeaderTimeout, IdleTimeout: apiIdleTimeout,
 		TLSConfig: m.dir.Keys().ServerTLS("h2", "http/1.1"), ErrorLog: errLog,
 	}
-	a.unix = &http.Server{Handler: api.LocalHandler(), ReadHeaderTimeout: apiHeaderTimeout, IdleTimeout: apiIdleTimeout, ErrorLog: errLog}
+	a.unix = &http.Server{
+		Handler:           api.LocalHandler(), //nolint:contextcheck // requests bring their own
+		ReadHeaderTimeout: apiHeaderTimeout, IdleTimeout: apiIdleTimeout, ErrorLog: errLog,
+	}
 	var lc net.ListenConfig
 	if m.cfg.APIListen != "" {
 		if a.ln, err = lc.Listen(ctx, "tcp", m.cfg.APIListen); err != nil {
@@ -67,6 +75,10 @@ func (m *Manager) listenAPI(ctx context.Context) (_ *apiServer, err error) {
 	// The lock on the data directory is ours, so a socket that is there is a
 	// dead process's.
 	path := m.dir.Path(SocketName)
+	if len(path) > maxSocketPath {
+		return nil, futago.Errorf(futago.CodeInvalid, "data_dir makes the name of the local socket longer than %d bytes: %s", maxSocketPath, path).
+			WithAction("choose a shorter data_dir")
+	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
@@ -102,6 +114,9 @@ func (a *apiServer) run(ctx context.Context) error {
 		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), apiDrain)
 		defer cancel()
 		// Followers of the live stream never end by themselves.
+		if err := a.api.Close(); err != nil {
+			return err
+		}
 		if err := errors.Join(a.server.Shutdown(drain), a.unix.Shutdown(drain)); err != nil {
 			return errors.Join(a.server.Close(), a.unix.Close())
 		}

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
 
@@ -38,13 +39,16 @@ type receiver struct {
 // openIntake opens the spool and every address of the configuration.
 func (m *Manager) openIntake(ctx context.Context) (_ *intake, err error) {
 	in := &intake{m: m}
+	report := func(_ context.Context, topic string, s futago.Severity, message string) {
+		m.reports.report(topic, s, message)
+	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, in.close())
 		}
 	}()
-	in.spool, err = spool.Open(spool.Options{
-		Dir: m.dir.Path("spool"), MaxBytes: int64(m.cfg.Spool.MaxBytes), Logger: m.log, Now: m.now, Report: m.reports.report,
+	in.spool, err = spool.Open(spool.Options{ //nolint:contextcheck // it outlives this call
+		Dir: m.dir.Path("spool"), MaxBytes: int64(m.cfg.Spool.MaxBytes), Logger: m.log, Now: m.now, Report: report,
 	})
 	if err != nil {
 		return nil, err
@@ -57,7 +61,7 @@ func (m *Manager) openIntake(ctx context.Context) (_ *intake, err error) {
 		Decoders: map[futago.Kind]forward.Decoder{
 			futago.KindSyslog: syslog.Decode, futago.KindSNMPTrap: snmp.Decode, futago.KindCustomTrap: custom.Decode,
 		},
-		Settings: m.intakeSettings, Logger: m.log, Report: m.reports.report, Now: m.now,
+		Settings: m.intakeSettings, Logger: m.log, Report: report, Now: m.now,
 	})
 	for _, open := range []func() error{
 		func() error { return in.openSyslog(ctx) },
@@ -235,8 +239,8 @@ func (in *intake) run(ctx context.Context) error {
 
 func (in *intake) close() error {
 	var errs []error
-	for i := len(in.cleanups) - 1; i >= 0; i-- {
-		errs = append(errs, in.cleanups[i]())
+	for _, undo := range slices.Backward(in.cleanups) {
+		errs = append(errs, undo())
 	}
 	return errors.Join(errs...)
 }

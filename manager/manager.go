@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -79,7 +80,7 @@ func New(ctx context.Context, o Options) (_ *Manager, err error) {
 	}
 	m := &Manager{
 		cfg: o.Config, log: o.Logger, now: o.Now, registry: o.Registry, startedAt: o.Now(),
-		state: "starting", closing: make(chan struct{}),
+		state: stateStarting, closing: make(chan struct{}),
 	}
 	defer func() {
 		if err != nil {
@@ -102,6 +103,7 @@ func New(ctx context.Context, o Options) (_ *Manager, err error) {
 		m.log.Info("member joined", "joined", string(id), "cluster_address", a.Cluster)
 	})
 	m.reports = newReporter(m)
+	m.checkLimits()
 	if m.node.Member == futago.MemberW {
 		// The third member has no listeners: it keeps the log and the state.
 		return m, nil
@@ -114,7 +116,7 @@ func New(ctx context.Context, o Options) (_ *Manager, err error) {
 		return nil, err
 	}
 	m.onClose("spool", m.intake.close)
-	return m, m.registry.Register(collector{m})
+	return m, m.registerMetrics()
 }
 
 func (m *Manager) onClose(name string, undo func() error) {
@@ -131,8 +133,7 @@ func (m *Manager) Close() error {
 	}
 	m.tasks.Wait()
 	var errs []error
-	for i := len(m.cleanups) - 1; i >= 0; i-- {
-		c := m.cleanups[i]
+	for _, c := range slices.Backward(m.cleanups) {
 		if err := c.undo(); err != nil {
 			errs = append(errs, fmt.Errorf("close %s: %w", c.name, err))
 		}
@@ -141,20 +142,28 @@ func (m *Manager) Close() error {
 }
 
 // Run serves until ctx ends or something fails that a restart of the process
-// must mend. Receivers stop first, so that what they took is still forwarded or
-// stays in the spool; Raft stops last and hands leadership over.
+// must mend. The ways in close first; what they took is forwarded meanwhile or
+// stays in the spool. Raft stops last, and hands leadership over.
 func (m *Manager) Run(ctx context.Context) error {
+	membership, leave := context.WithCancel(context.WithoutCancel(ctx))
+	defer leave()
+	var inner sync.WaitGroup
+	inner.Go(func() { m.runSessions(membership) })
+	inner.Go(func() { m.reports.run(membership) })
+	inner.Go(func() { m.followMembers(membership) })
+
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return m.runSessions(ctx) })
-	g.Go(func() error { return m.reports.run(ctx) })
-	g.Go(func() error { return m.followMembers(ctx) })
+	g.Go(func() error { <-ctx.Done(); return nil }) // the third member has no ways in
 	if m.api != nil {
 		g.Go(func() error { return m.api.run(ctx) })
 	}
 	if m.intake != nil {
 		g.Go(func() error { return m.intake.run(ctx) })
 	}
-	return g.Wait()
+	err := g.Wait()
+	leave()
+	inner.Wait()
+	return err
 }
 
 // Addresses tells where the member's ports are, by name.
@@ -171,66 +180,28 @@ func (m *Manager) Addresses() map[string]string {
 	return out
 }
 
-// followMembers takes up the addresses of members that joined through the
-// other manager: each manager knows only whom it admitted itself, and who was
-// there when it joined.
-func (m *Manager) followMembers(ctx context.Context) error {
-	t := time.NewTicker(memberInterval)
-	defer t.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-t.C:
-			m.learnMembers(ctx)
-		}
-	}
-}
-
-const memberInterval = 5 * time.Second
-
-func (m *Manager) learnMembers(ctx context.Context) {
-	s, err := m.session()
-	if err != nil {
-		return
-	}
-	for id := range m.dir.Node().Members {
-		if id == m.node.Member {
-			continue
-		}
-		ctx, cancel := context.WithTimeout(ctx, statusTimeout)
-		h, err := m.ask(ctx, s, id)
-		cancel()
-		if err != nil {
-			continue // the next round asks again
-		}
-		for other, a := range h.local.Members {
-			news, err := m.dir.AddMember(other, a)
-			if err != nil {
-				m.log.Error("write down a member's addresses", "of", string(other), "err", err)
-			}
-			if news {
-				m.link.SetAddress(other, a.Cluster)
-			}
-		}
-	}
-}
-
-// setSession makes s the present session; nil for none.
+// setSession makes s the present session, in state "running"; nil ends it.
 func (m *Manager) setSession(s *session) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.current = s
 	if s != nil {
-		m.reason = nil
+		m.state, m.reason = stateRunning, nil
 	}
 }
 
-func (m *Manager) setState(state string, reason error) {
+// setStopped says why there is no session.
+func (m *Manager) setStopped(code futago.Code, reason error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.state, m.reason = state, reason
+	m.state, m.reason = string(code), reason
 }
+
+// States of a member beside the codes of why it stopped.
+const (
+	stateStarting = "starting"
+	stateRunning  = "running"
+)
 
 // session returns the present session, or why there is none.
 func (m *Manager) session() (*session, error) {
@@ -240,7 +211,8 @@ func (m *Manager) session() (*session, error) {
 		return m.current, nil
 	}
 	if m.reason != nil {
-		return nil, futago.Errorf(futago.CodeUnavailable, "this member does not take part now").Wrap(m.reason)
+		return nil, futago.Errorf(futago.CodeUnavailable, "this member does not take part now").
+			WithAction("see futago status").Wrap(m.reason)
 	}
 	return nil, futago.Errorf(futago.CodeUnavailable, "this member is starting").WithAction("try again in a moment")
 }

@@ -2,6 +2,7 @@ package manager
 
 import (
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 )
 
 // collector turns this member's own status into metrics: one source for the
@@ -37,8 +38,30 @@ var (
 	descSolo     = desc("solo", "1 while this leader acknowledges writes alone.")
 )
 
+// descriptions are all of them; a member without a session gives fewer metrics.
+var descriptions = []*prometheus.Desc{
+	descState, descApplied, descCommit, descTerm, descLeader, descDatabase, descLog, descFree, descDepth, descSpool, descAppended,
+	descOverflow, descReceived, descRecvByte, descDropped, descRefused, descUnparsed, descQueue, descQueueOut, descVote, descSolo,
+}
+
+// registerMetrics adds this member's metrics and those of its process.
+func (m *Manager) registerMetrics() error {
+	for _, c := range []prometheus.Collector{
+		collector{m}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	} {
+		if err := m.registry.Register(c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Describe implements [prometheus.Collector].
-func (c collector) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, ch) }
+func (c collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range descriptions {
+		ch <- d
+	}
+}
 
 // Collect implements [prometheus.Collector].
 func (c collector) Collect(ch chan<- prometheus.Metric) {

@@ -27,7 +27,7 @@ func newReporter(m *Manager) *reporter {
 
 // report queues a report and never waits. One that finds the queue full is
 // counted and stays in the process's own log.
-func (r *reporter) report(_ context.Context, topic string, severity futago.Severity, message string) {
+func (r *reporter) report(topic string, severity futago.Severity, message string) {
 	r.m.log.Info("report", "topic", topic, "severity", severity.String(), "message", message)
 	p := &command.Report{
 		Meta:   command.Meta{ID: newProposalID(), At: r.m.now().UTC(), By: string(r.m.node.Member)},
@@ -45,25 +45,25 @@ func newProposalID() (id command.ID) {
 	return id
 }
 
-// run proposes the reports in order. The id makes repetition harmless, so each
-// is tried until its outcome is known.
-func (r *reporter) run(ctx context.Context) error {
+// run proposes the reports in order until ctx ends. The id makes repetition
+// harmless, so each is tried until its outcome is known.
+func (r *reporter) run(ctx context.Context) {
 	for {
-		var p *command.Report
 		select {
 		case <-ctx.Done():
-			return nil
-		case p = <-r.queue:
-		}
-		for !r.propose(ctx, p) {
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-time.After(time.Second):
+			return
+		case p := <-r.queue:
+			for !r.propose(ctx, p) {
+				if sleep(ctx, reportPause); ctx.Err() != nil {
+					return
+				}
 			}
 		}
 	}
 }
+
+// reportPause is the time between two tries.
+const reportPause = time.Second
 
 // propose reports whether p is done with.
 func (r *reporter) propose(ctx context.Context, p *command.Report) bool {

@@ -2,6 +2,7 @@ package manager
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/futago/futago"
@@ -148,6 +149,9 @@ func (s service) seal(want *futago.IntakeSettings, present futago.IntakeSettings
 	}
 	one := func(v *futago.Secret, kept futago.Secret) (err error) {
 		switch {
+		case v.Reveal() == futago.Masked && kept == "":
+			return futago.Errorf(futago.CodeInvalid, "a masked passphrase stands where there was none before").
+				WithAction("send the passphrase itself; it does not move with a new user name")
 		case v.Reveal() == futago.Masked:
 			*v = kept
 		case *v != "" && !v.Sealed():
@@ -220,8 +224,21 @@ func (s service) DeleteToken(ctx context.Context, a httpapi.Actor, id string) er
 	return s.propose(ctx, &command.DeleteToken{TokenID: id}, a)
 }
 
-func (s service) IssueJoinToken(_ context.Context, m futago.MemberID, ttl time.Duration) (string, error) {
-	return s.m.admission.Issue(m, ttl)
+func (s service) IssueJoinToken(ctx context.Context, id futago.MemberID, ttl time.Duration) (string, error) {
+	if s.m.cfg.APIListen == "" {
+		return "", futago.Errorf(futago.CodeInvalid, "this manager does not listen for joins").WithAction("set api_listen in its configuration")
+	}
+	if id.Valid() && id != s.m.node.Member {
+		// Two directories of one member would vote twice.
+		ctx, cancel := context.WithTimeout(ctx, askTimeout)
+		defer cancel()
+		ses, _ := s.m.session() // none: the link asks
+		if a := s.m.ask(ctx, ses, id); a.err == nil {
+			return "", futago.Errorf(futago.CodeConflict, "member %s runs at %s", id, s.m.dir.Node().Members[id].Cluster).
+				WithAction("a token replaces a member whose directory is lost: stop that one first, for good")
+		}
+	}
+	return s.m.admission.Issue(id, ttl)
 }
 
 func (s service) SwitchLeader(_ context.Context, _ httpapi.Actor) error {
@@ -229,7 +246,12 @@ func (s service) SwitchLeader(_ context.Context, _ httpapi.Actor) error {
 	if err != nil {
 		return err
 	}
-	return ses.raft.Switch()
+	err = ses.raft.Switch()
+	if e, ok := errors.AsType[*futago.Error](err); ok && e.Code == futago.CodeNotLeader && e.Action == "" {
+		id, api := s.Leader()
+		return e.WithAction("ask the leader: futago switch on the host of manager %s, or with --api %s", id, api)
+	}
+	return err
 }
 
 func (s service) Status(ctx context.Context) (futago.ClusterStatus, error) {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -105,7 +107,7 @@ func (m *Manager) voteEvent(e thirdvote.Event) {
 	default:
 		return
 	}
-	m.reports.report(context.Background(), "third-vote-"+string(e.Kind), severity,
+	m.reports.report("third-vote-"+string(e.Kind), severity,
 		fmt.Sprintf("manager %s %s (term %d, record %d, holders %s)", m.node.Member, what, e.Term, e.Record.Version, e.Record.Holders))
 }
 
@@ -130,51 +132,81 @@ func (s *session) close() error {
 const (
 	restartPause = time.Second
 	restartMax   = time.Minute
-	spaceCheck   = time.Second
 )
 
 // runSessions opens one session after another until ctx ends. A full disk is
 // waited out; damage and newer data stop this member for good, while traps are
 // still received into the spool.
-func (m *Manager) runSessions(ctx context.Context) error {
+func (m *Manager) runSessions(ctx context.Context) {
 	pause := restartPause
+	var last futago.Code
 	for ctx.Err() == nil {
 		started := m.now()
 		err := m.runSession(ctx)
 		if ctx.Err() != nil {
-			return nil
+			if err != nil {
+				m.log.Warn("the member ended with an error", "err", err)
+			}
+			return
 		}
 		if m.now().Sub(started) > restartMax {
-			pause = restartPause
+			pause, last = restartPause, ""
 		}
-		code := futago.CodeOf(err)
-		m.setState(string(code), err)
-		switch code {
-		case futago.CodeStorageFull:
-			m.log.Error("no room: this member has stepped down and waits for space", "err", err)
-			if !m.awaitSpace(ctx) {
-				return nil
-			}
-		case futago.CodeCorrupt, futago.CodeIncompatible, futago.CodeInvalid, futago.CodeConflict:
-			m.log.Error("this member has stopped and needs a person; traps are still received into the spool", "err", err)
-			<-ctx.Done()
-			return nil
-		default:
-			m.log.Error("this member has stopped and tries again", "err", err, "in", pause)
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-time.After(pause):
-			}
-			pause = min(2*pause, restartMax)
+		code := stopCode(err)
+		m.setStopped(code, err)
+		if code != last {
+			m.reports.report("member-stopped", futago.SeverityCritical, fmt.Sprintf("member %s stopped taking part: %v", m.node.Member, err))
 		}
+		last = code
+		m.absent(ctx, func(ctx context.Context) {
+			switch code {
+			case futago.CodeStorageFull:
+				m.log.Error("no room: this member has stepped down and waits for space", "err", err)
+				m.awaitSpace(ctx)
+			case futago.CodeCorrupt, futago.CodeIncompatible, futago.CodeInvalid, futago.CodeConflict:
+				m.log.Error("this member has stopped and needs a person; traps are still received into the spool", "err", err)
+				<-ctx.Done()
+			default:
+				m.log.Error("this member has stopped and tries again", "err", err, "in", pause)
+				sleep(ctx, pause)
+				pause = min(2*pause, restartMax)
+			}
+		})
 	}
-	return nil
+}
+
+// stopCode classifies why a session ended. A full disk shows itself in many places.
+func stopCode(err error) futago.Code {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return futago.CodeStorageFull
+	}
+	return futago.CodeOf(err)
+}
+
+// absent answers the other members for this one while wait runs.
+func (m *Manager) absent(ctx context.Context, wait func(context.Context)) {
+	serving, stop := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := m.link.Absent(serving, m.hello); err != nil {
+			m.log.Warn("answering on the member link", "err", err)
+		}
+	})
+	wait(ctx)
+	stop()
+	wg.Wait()
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
 }
 
 // runSession returns why the session ended; nil only when ctx did.
 func (m *Manager) runSession(ctx context.Context) error {
-	if err := m.checkSpace(1); err != nil {
+	if err := m.checkSpace(); err != nil {
 		return err
 	}
 	s, err := m.openSession(ctx)
@@ -188,55 +220,9 @@ func (m *Manager) runSession(ctx context.Context) error {
 			m.log.Warn("closing the session", "err", err)
 		}
 	}()
-	m.setState("running", nil)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.raft.Wait(ctx) })
 	g.Go(func() error { return s.search.Run(ctx) })
 	g.Go(func() error { return m.watchSpace(ctx) })
 	return g.Wait()
-}
-
-// watchSpace ends the session before the file system is full: a leader can
-// still hand over then, and SQLite and the log never meet a failed write.
-func (m *Manager) watchSpace(ctx context.Context) error {
-	t := time.NewTicker(spaceCheck)
-	defer t.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-t.C:
-			if err := m.checkSpace(1); err != nil {
-				return err
-			}
-		}
-	}
-}
-
-// checkSpace wants factor times the least room.
-func (m *Manager) checkSpace(factor float64) error {
-	free, err := freeBytes(m.dir.Path())
-	if err != nil {
-		return fmt.Errorf("look for free space: %w", err)
-	}
-	if want := uint64(float64(m.cfg.MinFree) * factor); free < want {
-		return futago.Errorf(futago.CodeStorageFull, "%s has %d MiB free, %d are needed", m.dir.Path(), free>>20, want>>20).
-			WithAction("free space on that file system; this member goes on by itself")
-	}
-	return nil
-}
-
-// awaitSpace waits for somewhat more room than the least, so that a member at
-// the edge does not come and go. It returns false when ctx ended.
-func (m *Manager) awaitSpace(ctx context.Context) bool {
-	t := time.NewTicker(spaceCheck)
-	defer t.Stop()
-	for m.checkSpace(1.25) != nil {
-		select {
-		case <-ctx.Done():
-			return false
-		case <-t.C:
-		}
-	}
-	return true
 }
