@@ -32,7 +32,8 @@ type Options struct {
 	Path  string
 	Store *store.Store
 	// Rate bounds how many events per second are indexed, default 20000, so
-	// that catching up leaves the processors to the traps coming in.
+	// that catching up leaves the processors to the traps coming in. While more
+	// than 10000 events a second come in, it is an eighth of that.
 	Rate int
 	// Budget is how long a query may take before its page comes back
 	// incomplete, default store.DefaultBudget.
@@ -60,6 +61,7 @@ type Index struct {
 	damaged atomic.Bool   // a query met damage; Run builds anew
 	wake    chan struct{} // tells Run of damage
 	epoch   uint64        // of the store, when the index was compared with it
+	newest  uint64        // event at the last step; of Run alone
 }
 
 // maxTerms bounds the memory that the tail takes, to some 40 MB. A tail that
@@ -195,6 +197,32 @@ func (x *Index) Close() error {
 // too, more slowly.
 func (x *Index) Indexed() uint64 { return x.indexed.Load() }
 
+// busyRate is how many events a second may arrive before indexing steps back to
+// an eighth of its rate: the processors belong to the traps then, and what is
+// not indexed is found all the same, more slowly.
+const busyRate = 10_000
+
+// pace is how fast to index.
+type pace struct {
+	tick   <-chan time.Time // each second
+	before uint64           // newest event at the last tick
+	busy   bool
+}
+
+// after returns how long to wait after n events.
+func (p *pace) after(n, rate int, newest uint64) time.Duration {
+	select {
+	case <-p.tick:
+		p.busy = p.before > 0 && newest > p.before+busyRate
+		p.before = newest
+	default:
+	}
+	if p.busy {
+		rate = max(rate/8, 1)
+	}
+	return time.Duration(n) * time.Second / time.Duration(rate)
+}
+
 const (
 	batch    = 512                    // events between two looks at the rate
 	coalesce = 100 * time.Millisecond // between two looks at the store
@@ -205,10 +233,13 @@ const (
 // it build anew, and while there is no room it tries again.
 func (x *Index) Run(ctx context.Context) error {
 	failing := false
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	p := &pace{tick: tick.C}
 	for ctx.Err() == nil {
 		changed := x.o.Store.Changed()
 		n, err := x.step(ctx)
-		wait := time.Duration(n) * time.Second / time.Duration(x.o.Rate)
+		wait := p.after(n, x.o.Rate, x.newest)
 		switch {
 		case ctx.Err() != nil:
 		case err == nil:
@@ -273,6 +304,7 @@ func (x *Index) step(ctx context.Context) (n int, err error) {
 	if err != nil {
 		return 0, err
 	}
+	x.newest = newest
 	if x.epoch != x.o.Store.Epoch() || newest < x.indexed.Load() {
 		if err := x.realign(ctx); err != nil {
 			return 0, err
