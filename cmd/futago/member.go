@@ -175,6 +175,7 @@ func (c *managerCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
+	manager.LimitMemory()
 	m, err := manager.New(e.ctx, manager.Options{Config: cfg, Logger: e.global.logger()})
 	if err != nil {
 		return err
