@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/futago/futago/raftfsm/thirdvote/witness"
 )
@@ -24,6 +25,8 @@ type witnessRunCmd struct {
 	witnessDir
 	Listen string   `help:"Address to listen on." default:":7702"`
 	Names  []string `help:"Further names for the certificate, for tools that check names."`
+
+	MetricsListen string `help:"Loopback address of /metrics for Prometheus, in plain HTTP." placeholder:"127.0.0.1:7703"`
 }
 
 // Help shows an example.
@@ -34,8 +37,10 @@ futago witness invite --cluster plant1 --url https://witness.example:7702`
 
 // Run serves until a signal ends it.
 func (c *witnessRunCmd) Run(e *env) error {
+	metrics := prometheus.NewRegistry()
+	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	s, err := witness.New(witness.Config{
-		Dir: c.Data, Listen: c.Listen, Names: c.Names, Logger: e.global.logger(), Registerer: prometheus.NewRegistry(),
+		Dir: c.Data, Listen: c.Listen, Names: c.Names, Logger: e.global.logger(), MetricsListen: c.MetricsListen, Registry: metrics,
 	})
 	if err != nil {
 		return err

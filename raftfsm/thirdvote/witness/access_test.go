@@ -2,6 +2,7 @@ package witness
 
 import (
 	"crypto/ecdsa"
+	"io"
 	"log/slog"
 	"net/http"
 	"os"
@@ -252,12 +253,25 @@ func TestServer_Metrics(t *testing.T) {
 	if got := r.count("futago_witness_flush_seconds", nil); got != 2 {
 		t.Errorf("flushes: %v", got)
 	}
-	resp, err := r.client.Get("https://" + r.srv.Addr().String() + "/v1/health") //nolint:noctx // bounded by the client
+	text := string(r.fetch("http://" + r.srv.MetricsAddr().String() + "/metrics"))
+	if !strings.Contains(text, `futago_witness_requests_total{operation="cas",outcome="done"} 1`) || strings.Contains(text, "c1") {
+		t.Errorf("served:\n%s", text)
+	}
+	r.fetch("https://" + r.srv.Addr().String() + "/v1/health")
+}
+
+// fetch gets a page that must be there.
+func (r *rig) fetch(url string) []byte {
+	t := r.t
+	t.Helper()
+	resp, err := r.client.Get(url) //nolint:noctx // bounded by the client
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		t.Errorf("health: %d", resp.StatusCode)
+	b, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		t.Errorf("%s: %d, %v", url, resp.StatusCode, err)
 	}
+	return b
 }

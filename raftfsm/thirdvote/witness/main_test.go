@@ -38,7 +38,7 @@ type rig struct {
 func start(t testing.TB, dir string, fl *atomicfile.Disk, change func(*Server)) *rig {
 	t.Helper()
 	r := &rig{t: t, dir: dir, reg: prometheus.NewRegistry(), tokens: map[string]string{}}
-	srv, err := newServer(Config{Dir: dir, Listen: "127.0.0.1:0", Logger: slog.New(slog.DiscardHandler), Registerer: r.reg}, fl)
+	srv, err := newServer(Config{Dir: dir, Listen: "127.0.0.1:0", Logger: slog.New(slog.DiscardHandler), Registry: r.reg, MetricsListen: "127.0.0.1:0"}, fl)
 	if err != nil {
 		t.Fatal(err)
 	}

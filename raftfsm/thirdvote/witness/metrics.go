@@ -1,9 +1,11 @@
 package witness
 
 import (
+	"net/http"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
 // The closed sets of label values.
@@ -56,9 +58,6 @@ func newMetrics(clusters func() int) *metrics {
 }
 
 func (m *metrics) register(r prometheus.Registerer) error {
-	if r == nil {
-		return nil
-	}
 	for _, c := range m.collectors() {
 		if err := r.Register(c); err != nil {
 			m.unregister(r)
@@ -69,9 +68,6 @@ func (m *metrics) register(r prometheus.Registerer) error {
 }
 
 func (m *metrics) unregister(r prometheus.Registerer) {
-	if r == nil {
-		return
-	}
 	for _, c := range m.collectors() {
 		r.Unregister(c)
 	}
@@ -82,3 +78,10 @@ func (m *metrics) collectors() []prometheus.Collector {
 }
 
 func (m *metrics) observeFlush(d time.Duration) { m.flush.Observe(d.Seconds()) }
+
+// metricsHandler serves /metrics alone: counts and times, no name of a cluster.
+func metricsHandler(g prometheus.Gatherer) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(g, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: requestTimeout}))
+	return mux
+}

@@ -50,8 +50,12 @@ type Config struct {
 	MaxConns int
 	// Logger must not be nil.
 	Logger *slog.Logger
-	// Registerer takes the metrics; nil for none.
-	Registerer prometheus.Registerer
+	// MetricsListen is the TCP address of GET /metrics, in plain HTTP and
+	// without credentials: give it a loopback address. None if empty.
+	MetricsListen string
+	// Registry takes the metrics and is what MetricsListen serves; a new one if
+	// nil. Others may register in it too.
+	Registry *prometheus.Registry
 }
 
 // Server is a witness. It holds the data directory and the listening socket
@@ -66,6 +70,10 @@ type Server struct {
 	ln   net.Listener
 	met  *metrics
 	http *http.Server
+
+	// metricsLn and metricsHTTP serve /metrics; nil without MetricsListen.
+	metricsLn   net.Listener
+	metricsHTTP *http.Server
 
 	grace  time.Duration // for requests under way at the end
 	denied *throttle
@@ -93,6 +101,9 @@ func newServer(cfg Config, disk *atomicfile.Disk) (_ *Server, err error) {
 	if cfg.MaxConns <= 0 {
 		cfg.MaxConns = defaultMaxConns
 	}
+	if cfg.Registry == nil {
+		cfg.Registry = prometheus.NewRegistry()
+	}
 	s := &Server{
 		cfg: cfg, disk: disk, clusters: make(map[string]*cluster), grace: shutdownTimeout, denied: &throttle{every: deniedLog},
 		log: cfg.Logger.With(slog.String("component", "witness")),
@@ -119,17 +130,36 @@ func newServer(cfg Config, disk *atomicfile.Disk) (_ *Server, err error) {
 	if err := s.loadClusters(); err != nil {
 		return nil, diskError(err, cfg.Dir)
 	}
-	ln, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", cfg.Listen)
+	ln, err := listen(cfg.Listen, "--listen")
 	if err != nil {
-		return nil, futago.Errorf(futago.CodeUnavailable, "cannot listen on %s", cfg.Listen).
-			WithAction("free the address, or give another one with --listen").Wrap(err)
-	}
-	s.ln = &limitListener{Listener: ln, max: int64(cfg.MaxConns), m: s.met}
-	if err := s.met.register(cfg.Registerer); err != nil {
 		return nil, err
 	}
-	s.http = &http.Server{
-		Handler:           s.handler(),
+	s.ln = &limitListener{Listener: ln, max: int64(cfg.MaxConns), m: s.met}
+	if err := s.met.register(cfg.Registry); err != nil {
+		return nil, err
+	}
+	s.http = s.server(s.handler())
+	if cfg.MetricsListen != "" {
+		if s.metricsLn, err = listen(cfg.MetricsListen, "--metrics-listen"); err != nil {
+			return nil, err
+		}
+		s.metricsHTTP = s.server(metricsHandler(cfg.Registry))
+	}
+	return s, nil
+}
+
+func listen(addr, flag string) (net.Listener, error) {
+	ln, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", addr)
+	if err != nil {
+		return nil, futago.Errorf(futago.CodeUnavailable, "cannot listen on %s", addr).
+			WithAction("free the address, or give another one with %s", flag).Wrap(err)
+	}
+	return ln, nil
+}
+
+func (s *Server) server(h http.Handler) *http.Server {
+	return &http.Server{
+		Handler:           h,
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       requestTimeout,
 		WriteTimeout:      responseTimeout,
@@ -137,7 +167,6 @@ func newServer(cfg Config, disk *atomicfile.Disk) (_ *Server, err error) {
 		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
-	return s, nil
 }
 
 func (s *Server) loadClusters() error {
@@ -188,6 +217,14 @@ var errTooMany = errors.New("too many clusters")
 // Addr is the address listened on, useful when Config.Listen had port 0.
 func (s *Server) Addr() net.Addr { return s.ln.Addr() }
 
+// MetricsAddr is the address of /metrics, nil where it is not served.
+func (s *Server) MetricsAddr() net.Addr {
+	if s.metricsLn == nil {
+		return nil
+	}
+	return s.metricsLn.Addr()
+}
+
 // Pin is the pin of the witness's public key, as in an Invitation.
 func (s *Server) Pin() string { return s.id.pin }
 
@@ -195,17 +232,28 @@ func (s *Server) Pin() string { return s.id.pin }
 // everything back, and returns nil. It may be called once.
 func (s *Server) Run(ctx context.Context) error {
 	s.log.Info("witness is up", slog.String("address", s.Addr().String()), slog.String("pin", s.id.pin), slog.Int("clusters", len(s.clusters)))
-	ended := make(chan error, 1)
+	servers := []*http.Server{s.http}
+	ended := make(chan error, 2)
 	go func() { ended <- s.http.Serve(tls.NewListener(s.ln, s.id.tlsConfig())) }()
+	if s.metricsHTTP != nil {
+		servers = append(servers, s.metricsHTTP)
+		go func() { ended <- s.metricsHTTP.Serve(s.metricsLn) }()
+	}
+	left := len(servers)
 	var err error
 	select {
 	case err = <-ended:
+		left--
 	case <-ctx.Done():
-		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.grace)
-		defer cancel()
-		if s.http.Shutdown(stop) != nil {
-			err = s.http.Close() // a disk that hangs must not keep the process
+	}
+	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.grace)
+	defer cancel()
+	for _, h := range servers {
+		if h.Shutdown(stop) != nil {
+			err = errors.Join(err, h.Close()) // a disk that hangs must not keep the process
 		}
+	}
+	for range left {
 		if e := <-ended; !errors.Is(e, http.ErrServerClosed) {
 			err = errors.Join(err, e)
 		}
@@ -219,15 +267,20 @@ func (s *Server) Run(ctx context.Context) error {
 func (s *Server) Close() error {
 	s.closeOnce.Do(func() {
 		var errs []error
-		if s.http != nil {
-			errs = append(errs, s.http.Close())
+		for _, h := range []*http.Server{s.http, s.metricsHTTP} {
+			if h != nil {
+				errs = append(errs, h.Close())
+			}
 		}
-		if s.ln != nil {
-			if err := s.ln.Close(); !errors.Is(err, net.ErrClosed) {
+		for _, ln := range []net.Listener{s.ln, s.metricsLn} {
+			if ln == nil {
+				continue
+			}
+			if err := ln.Close(); !errors.Is(err, net.ErrClosed) {
 				errs = append(errs, err)
 			}
 		}
-		s.met.unregister(s.cfg.Registerer)
+		s.met.unregister(s.cfg.Registry)
 		if s.endWrites() {
 			errs = append(errs, s.lock.Close())
 		} else {
