@@ -1,11 +1,17 @@
 package raftfsm
 
-// CompactForTest takes a snapshot and keeps only so many entries behind it.
-func (n *Node) CompactForTest(trailing uint64) error {
-	rc := n.raft.ReloadableConfig()
-	rc.TrailingLogs = trailing
-	if err := n.raft.ReloadConfig(rc); err != nil {
-		return err
-	}
-	return n.raft.Snapshot().Error()
+// CompactForTest takes a snapshot and keeps only so many entries behind it, and
+// voteBytes for the third vote.
+func (n *Node) CompactForTest(trailing uint64, voteBytes int64) error {
+	_, err := n.compact(logLimits{least: trailing, most: trailing, voteBytes: voteBytes})
+	return err
 }
+
+// FirstIndexForTest returns the first entry in the log.
+func (n *Node) FirstIndexForTest() (uint64, error) { return n.logs.FirstIndex() }
+
+// CopiesForTest counts the copies of the database made for sending.
+func (n *Node) CopiesForTest() uint64 { return n.snapshots.copies.Load() }
+
+// LogNeededForTest is what the third vote needs.
+func (n *Node) LogNeededForTest() uint64 { return n.voter.LogNeeded() }

@@ -22,17 +22,7 @@ import (
 	"github.com/futago/futago/store"
 )
 
-// Log sizes. A member that was away for longer than the trailing log gets the
-// whole database instead of entries, so the log is kept by bytes and not by a
-// number of entries: an entry is a hundred bytes or a megabyte.
-const (
-	snapshotBytes = 64 << 20  // appended since the last snapshot: take one
-	trailingBytes = 256 << 20 // kept behind a snapshot
-	minTrailing   = 1024      // entries
-	maxTrailing   = 1 << 20   // entries
-)
-
-// Config is what a Node is made of. All fields are needed, but for Vote.
+// Config is what a Node is made of. All fields are needed, but for Vote and OpenLog.
 type Config struct {
 	Dir     *cluster.Dir
 	Link    *Link
@@ -49,6 +39,8 @@ type Config struct {
 	// act: what waited for a leader may go on. It returns at once. May be nil.
 	OnLeader func()
 	Now      func() time.Time
+	// OpenLog opens the log in the data directory; raft-boltdb when nil.
+	OpenLog func(dir string) (LogStore, error)
 }
 
 // Node is one Raft member: log, state machine, transport, forwarding to the
@@ -104,7 +96,10 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	}
 	n.trapClient = &trapClient{link: n.link, timeout: n.timing.BatchTimeout()}
 
-	st, err := openBolt(cfg.Dir.Path())
+	if cfg.OpenLog == nil {
+		cfg.OpenLog = openBolt
+	}
+	st, err := cfg.OpenLog(cfg.Dir.Path())
 	if err != nil {
 		return nil, err
 	}
@@ -149,7 +144,7 @@ func (n *Node) start(ctx context.Context, node cluster.Node) (err error) {
 	})
 	conf := n.timing.raftConfig(n.member)
 	conf.Logger = rl
-	var inner closableTransport = n.transport
+	var inner closableTransport = snapshotTransport{n.transport}
 	if n.cfg.Vote != nil {
 		if inner, err = n.newVoter(ctx); err != nil {
 			return err
@@ -426,38 +421,6 @@ func (n *Node) Acting() bool { return n.acting.Load() }
 
 // Member returns this member's name.
 func (n *Node) Member() futago.MemberID { return n.member }
-
-// compactLog takes snapshots by bytes appended and keeps the trailing log to a
-// size in bytes.
-func (n *Node) compactLog(ctx context.Context) {
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	var at int64
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		bytes, entries := n.logs.bytes.Load(), n.logs.entries.Load()
-		if bytes-at < snapshotBytes {
-			continue
-		}
-		rc := n.raft.ReloadableConfig()
-		rc.TrailingLogs = uint64(min(max(trailingBytes/max(bytes/max(entries, 1), 1), minTrailing), maxTrailing))
-		if err := n.raft.ReloadConfig(rc); err != nil {
-			n.log.Warn("set the length of the trailing log", "err", err)
-		}
-		if err := n.raft.Snapshot().Error(); err != nil && !errors.Is(err, raft.ErrNothingNewToSnapshot) {
-			n.log.Warn("snapshot", "err", err)
-			continue
-		}
-		at = bytes
-	}
-}
-
-// Snapshot makes the database durable and lets the log before it go.
-func (n *Node) Snapshot() error { return n.raft.Snapshot().Error() }
 
 // LogBytes is the size of the log file in bytes.
 func (n *Node) LogBytes() int64 { return fileSize(filepath.Clean(n.logs.path)) }

@@ -307,7 +307,7 @@ func TestNode_Install(t *testing.T) {
 	for i := range byte(50) {
 		r.propose(a, user(i, string('a'+rune(i%26))+string('a'+rune(i/26))))
 	}
-	if err := a.node.CompactForTest(1); err != nil {
+	if err := a.node.CompactForTest(1, 0); err != nil {
 		t.Fatal(err)
 	}
 	b := r.start(futago.MemberB)

@@ -160,9 +160,8 @@ func (s *snapshotStore) write(f snapshotFile) error {
 	return nil
 }
 
-// Open implements [raft.SnapshotStore]. For a reference it copies the live
-// database, which takes time in proportion to its size and happens only when a
-// member needs an install.
+// Open implements [raft.SnapshotStore]. For a reference it returns a [liveCopy]:
+// the library opens a snapshot before it is known whether anybody will read it.
 func (s *snapshotStore) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
 	all, err := s.all()
 	if err != nil {
@@ -178,18 +177,57 @@ func (s *snapshotStore) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, erro
 		file, err := os.Open(s.installedPath(f))
 		return &f.Meta, file, err
 	}
-	path := filepath.Join(s.dir, fmt.Sprintf("send-%d.part", s.copies.Add(1)))
-	file, err := s.copyTo(path)
-	if err != nil {
-		return nil, nil, errors.Join(err, removeIfThere(path))
+	return &f.Meta, &liveCopy{store: s}, nil
+}
+
+// liveCopy is the bytes of a reference: a copy of the live database, made when
+// its size or its first byte is asked for, which takes time in proportion to the
+// size. Where w is a register, the library opens a snapshot for it once w was
+// stuck for so long that the log it needs is gone, and nobody reads that.
+//
+// So the size in the [raft.SnapshotMeta] is not known yet, and is 0; see
+// [snapshotTransport].
+type liveCopy struct {
+	store *snapshotStore
+	file  *os.File // nil before the copy is made
+	err   error
+}
+
+// size makes the copy and returns its length in bytes.
+func (c *liveCopy) size() (int64, error) {
+	if err := c.make(); err != nil {
+		return 0, err
 	}
-	fi, err := file.Stat()
+	fi, err := c.file.Stat()
 	if err != nil {
-		return nil, nil, errors.Join(err, file.Close(), removeIfThere(path))
+		return 0, err
 	}
-	meta := f.Meta
-	meta.Size = fi.Size()
-	return &meta, &snapshotReader{file}, nil
+	return fi.Size(), nil
+}
+
+func (c *liveCopy) make() error {
+	if c.file == nil && c.err == nil {
+		path := filepath.Join(c.store.dir, fmt.Sprintf("send-%d.part", c.store.copies.Add(1)))
+		if c.file, c.err = c.store.copyTo(path); c.err != nil {
+			c.err = errors.Join(c.err, removeIfThere(path))
+		}
+	}
+	return c.err
+}
+
+func (c *liveCopy) Read(p []byte) (int, error) {
+	if err := c.make(); err != nil {
+		return 0, err
+	}
+	return c.file.Read(p)
+}
+
+// Close removes the copy.
+func (c *liveCopy) Close() error {
+	if c.file == nil {
+		return nil
+	}
+	return errors.Join(c.file.Close(), os.Remove(c.file.Name()))
 }
 
 // copyTo makes a copy of the database with its checksum behind it, positioned
@@ -217,13 +255,6 @@ func removeIfThere(path string) error {
 		return err
 	}
 	return nil
-}
-
-// snapshotReader removes a copy made for sending once it is closed.
-type snapshotReader struct{ *os.File }
-
-func (r *snapshotReader) Close() error {
-	return errors.Join(r.File.Close(), os.Remove(r.Name()))
 }
 
 // snapshotSink takes a reference (nothing written) or a received snapshot.

@@ -1,6 +1,8 @@
 package raftfsm
 
 import (
+	"io"
+
 	"github.com/hashicorp/raft"
 )
 
@@ -40,4 +42,20 @@ func withinBytes(ls []*raft.Log, limit int) int {
 		}
 	}
 	return len(ls)
+}
+
+// snapshotTransport sends a [liveCopy] with its size, which is not known before a
+// member is about to get it.
+type snapshotTransport struct{ *raft.NetworkTransport }
+
+// InstallSnapshot implements [raft.Transport].
+func (t snapshotTransport) InstallSnapshot(id raft.ServerID, to raft.ServerAddress, q *raft.InstallSnapshotRequest, a *raft.InstallSnapshotResponse, data io.Reader) error {
+	if c, ok := data.(*liveCopy); ok {
+		size, err := c.size()
+		if err != nil {
+			return err
+		}
+		q.Size = size
+	}
+	return t.NetworkTransport.InstallSnapshot(id, to, q, a, data)
 }

@@ -28,7 +28,7 @@ func (n *Node) newVoter(ctx context.Context) (closableTransport, error) {
 		return nil, err
 	}
 	n.voter = v
-	return v.Transport(n.transport)
+	return v.Transport(snapshotTransport{n.transport})
 }
 
 // greeter asks the other manager over the member link.
