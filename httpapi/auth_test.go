@@ -3,6 +3,7 @@ package httpapi_test
 import (
 	"encoding/base64"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -115,8 +116,10 @@ func TestManySignInsAtOnce(t *testing.T) {
 func TestPasswordChangeEndsWhatIsRemembered(t *testing.T) {
 	s := newServer(t)
 	who := func() int { return s.do(t, request{path: "/api/v1/whoami", user: "mai", password: password}).status }
-	if who() != 200 || who() != 200 {
-		t.Fatal("the right password is refused")
+	for range 2 {
+		if got := who(); got != 200 {
+			t.Fatalf("status %d with the right password", got)
+		}
 	}
 	u := s.fake.users["mai"]
 	u.PasswordHash = strings.Replace(u.PasswordHash, "$m=64", "$m=65", 1) // any other hash
@@ -143,18 +146,14 @@ func (s *server) signIn(t *testing.T) *http.Cookie {
 func (s *server) form(t *testing.T, path string, v url.Values, more http.Header) answer {
 	t.Helper()
 	h := http.Header{"Content-Type": {"application/x-www-form-urlencoded"}}
-	for k, x := range more {
-		h[k] = x
-	}
+	maps.Copy(h, more)
 	return s.do(t, request{method: http.MethodPost, path: path, body: v.Encode(), header: h})
 }
 
 func (s *server) with(t *testing.T, c *http.Cookie, method, path string, more http.Header) answer {
 	t.Helper()
 	h := http.Header{"Cookie": {c.Name + "=" + c.Value}}
-	for k, x := range more {
-		h[k] = x
-	}
+	maps.Copy(h, more)
 	return s.do(t, request{method: method, path: path, header: h})
 }
 

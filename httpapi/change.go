@@ -44,7 +44,7 @@ func change[I, O any](a *API, api huma.API, op huma.Operation, role futago.Role,
 	op.Description += " A standby refuses it (421)."
 	op.Parameters = append(op.Parameters, &huma.Param{
 		Name: keyHeader, In: "header", Schema: &huma.Schema{Type: huma.TypeString, Examples: []any{"6f1d0f2c9f5f4a3d8f2a9a4a3a3f0b1c"}},
-		Description: "32 hexadecimal digits or a UUID, made anew for each change. A repetition of the request with the same key takes effect at most once, for an hour or more.",
+		Description: "32 hexadecimal digits or a UUID, made anew for each change. A repetition of the request with the same key takes effect at most once. It is remembered for a day.",
 	})
 	errorsOf(&op, http.StatusNotFound, http.StatusConflict, http.StatusMisdirectedRequest, http.StatusGatewayTimeout, http.StatusInsufficientStorage)
 	op.Middlewares = append(huma.Middlewares{a.prepare}, op.Middlewares...)

@@ -91,7 +91,8 @@ func (a *API) eventOperations(api huma.API) {
 	read(a, api, op, futago.RoleViewer, func(ctx context.Context, in *struct {
 		ID uint64 `path:"id" minimum:"1"`
 		Consistent
-	}) (*body[futago.Event], error) {
+	},
+	) (*body[futago.Event], error) {
 		if err := a.verify(ctx, in.Consistent); err != nil {
 			return nil, err
 		}

@@ -40,6 +40,7 @@ type fake struct {
 	done     map[command.ID]bool
 	actors   []httpapi.Actor
 	verified int
+	subs     int           // subscriptions that were made
 	changed  chan struct{} // closed by a change
 	stopped  chan struct{} // closed when the manager ends
 
@@ -155,6 +156,9 @@ func (f *fake) Event(_ context.Context, id uint64) (futago.Event, error) {
 }
 
 func (f *fake) Subscribe(ctx context.Context) <-chan struct{} {
+	f.mu.Lock()
+	f.subs++
+	f.mu.Unlock()
 	out := make(chan struct{}, 1)
 	go func() {
 		defer close(out)
@@ -412,7 +416,7 @@ func serve(t *testing.T, f *fake) *server {
 func serveLocal(t *testing.T, f *fake) *server {
 	t.Helper()
 	s := serve(t, f)
-	s.Server.Config.Handler = s.api.LocalHandler()
+	s.Config.Handler = s.api.LocalHandler()
 	return s
 }
 
@@ -435,8 +439,8 @@ func serveAs(t *testing.T, f *fake, b httpapi.Backend) *server {
 	s.Server = httptest.NewTLSServer(s.api.Handler())
 	t.Cleanup(func() {
 		_ = s.api.Close()
-		s.Server.CloseClientConnections()
-		s.Server.Close()
+		s.CloseClientConnections()
+		s.Close()
 	})
 	return s
 }

@@ -18,11 +18,11 @@ func (a *API) observe(next http.Handler) http.Handler {
 		ww := middleware.NewWrapResponseWriter(w, r.ProtoMajor)
 		// A recorder of a test has no deadlines; every real connection has.
 		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout))
-		start := time.Now()
+		start, ctx := time.Now(), r.Context()
 		defer func() {
-			route := chi.RouteContext(r.Context()).RoutePattern()
+			route := chi.RouteContext(ctx).RoutePattern()
 			a.metrics.request(r.Method, route, ww.Status(), time.Since(start))
-			a.log.Debug("request", "method", r.Method, "path", r.URL.Path, "status", ww.Status(),
+			a.log.DebugContext(ctx, "request", "method", r.Method, "path", r.URL.Path, "status", ww.Status(),
 				"bytes", ww.BytesWritten(), "took", time.Since(start), "from", r.RemoteAddr)
 		}()
 		next.ServeHTTP(ww, r)
@@ -33,6 +33,7 @@ func (a *API) observe(next http.Handler) http.Handler {
 // has begun is cut off instead, so that nobody takes a part of it for the whole.
 func (a *API) recoverer(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx := r.Context()
 		defer func() {
 			p := recover()
 			if p == nil {
@@ -41,11 +42,11 @@ func (a *API) recoverer(next http.Handler) http.Handler {
 			if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 				panic(p)
 			}
-			a.log.Error("panic in a request", "method", r.Method, "path", r.URL.Path, "panic", p, "stack", string(debug.Stack()))
+			a.log.ErrorContext(ctx, "panic in a request", "method", r.Method, "path", r.URL.Path, "panic", p, "stack", string(debug.Stack()))
 			if ww, ok := w.(middleware.WrapResponseWriter); ok && ww.Status() != 0 {
 				panic(http.ErrAbortHandler)
 			}
-			writeProblem(w, r, a.problem(r.Context(), futago.Errorf(futago.CodeInternal, "panic")))
+			writeProblem(w, r, a.problem(ctx, futago.Errorf(futago.CodeInternal, "panic")))
 		}()
 		next.ServeHTTP(w, r)
 	})

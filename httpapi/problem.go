@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"net/http"
 	"strconv"
 	"strings"
@@ -139,6 +140,7 @@ func (a *API) problem(ctx context.Context, err error) *Problem {
 	case futago.CodeUnknown:
 		p.Action = strings.TrimPrefix(p.Action+"; ", "; ") +
 			"repeat the request with the same Idempotency-Key and body: it takes effect at most once; if you sent no key, look first whether it took effect"
+	default:
 	}
 	return p
 }
@@ -188,9 +190,7 @@ func invalid(field string, err error) error {
 
 func writeProblem(w http.ResponseWriter, r *http.Request, p *Problem) {
 	h := w.Header()
-	for k, v := range p.GetHeaders() {
-		h[k] = v
-	}
+	maps.Copy(h, p.GetHeaders())
 	h.Set("Content-Type", problemType)
 	h.Set("Cache-Control", "no-store")
 	w.WriteHeader(p.Status)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"io"
+	"maps"
 	"net/http"
 	"strings"
 	"testing"
@@ -24,7 +25,6 @@ type request struct {
 	method, path, body, token, key string
 	user, password                 string
 	header                         http.Header
-	noRedirect                     bool
 }
 
 func (s *server) do(t *testing.T, q request) answer {
@@ -39,9 +39,7 @@ func (s *server) do(t *testing.T, q request) answer {
 	if q.body != "" {
 		r.Header.Set("Content-Type", "application/json")
 	}
-	for k, v := range q.header {
-		r.Header[k] = v
-	}
+	maps.Copy(r.Header, q.header)
 	switch {
 	case q.token != "":
 		r.Header.Set("Authorization", "Bearer "+q.token)

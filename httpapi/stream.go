@@ -94,7 +94,7 @@ func (a *API) streamOperation(api huma.API) {
 			defer release()
 			_, w := humachi.Unwrap(hc)
 			f := &follower{api: a, w: w, rc: http.NewResponseController(w), q: q, cursor: cursor, check: callerOf(ctx).check}
-			f.run(hc.Context())
+			f.run(hc.Context()) //nolint:contextcheck // the request's own, which is not bounded in time
 		}}, nil
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -41,9 +42,7 @@ func (s *server) follow(t *testing.T, query string, header http.Header) *reader 
 	if err != nil {
 		t.Fatal(err)
 	}
-	for k, v := range header {
-		r.Header[k] = v
-	}
+	maps.Copy(r.Header, header)
 	r.Header.Set("Authorization", "Bearer "+s.tokens[futago.RoleViewer])
 	res, err := s.Client().Do(r)
 	if err != nil {
@@ -277,13 +276,13 @@ func (m *memory) set(slow time.Duration, fail bool) {
 
 // bubble runs a stream on a clock of its own. It returns the response, which
 // goes on, and the API.
-func bubble(t *testing.T, f *fake) (m *memory, done chan struct{}, revoke func()) {
+func bubble(t *testing.T, f *fake, query string) (m *memory, done chan struct{}, revoke func()) {
 	t.Helper()
 	api := newAPI(t, f, time.Now)
 	id, text, hash := account.NewToken()
 	f.tokens[id] = futago.Token{ID: id, Name: "x", Role: futago.RoleViewer, SecretHash: hash}
 	ctx, cancel := context.WithCancel(t.Context())
-	r := httptest.NewRequestWithContext(ctx, http.MethodGet, streamURL, http.NoBody)
+	r := httptest.NewRequestWithContext(ctx, http.MethodGet, streamURL+query, http.NoBody)
 	r.Header.Set("Authorization", "Bearer "+text)
 	m, done = &memory{header: http.Header{}}, make(chan struct{})
 	go func() {
@@ -302,7 +301,7 @@ func bubble(t *testing.T, f *fake) (m *memory, done chan struct{}, revoke func()
 func TestHeartbeat(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake()
-		m, done, revoke := bubble(t, f)
+		m, done, revoke := bubble(t, f, "")
 		time.Sleep(46 * time.Second)
 		synctest.Wait()
 		if got := strings.Count(m.text(), ": alive\n\n"); got != 3 {
@@ -318,10 +317,26 @@ func TestHeartbeat(t *testing.T) {
 	})
 }
 
+// TestCursorPassesWhatDoesNotMatch: a reader that comes again does not have all
+// of it searched once more.
+func TestCursorPassesWhatDoesNotMatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		m, _, _ := bubble(t, f, "?kind=snmptrap")
+		events, _ := many(1, 50)
+		f.add(events...)
+		time.Sleep(16 * time.Second)
+		synctest.Wait()
+		if !strings.HasSuffix(m.text(), "id: 50\n: alive\n\n") {
+			t.Errorf("got %q", m.text())
+		}
+	})
+}
+
 func TestSlowReader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake()
-		m, done, _ := bubble(t, f)
+		m, done, _ := bubble(t, f, "")
 		m.set(9*time.Second, false)
 		f.add(trap(futago.KindSyslog, "within the bound"))
 		time.Sleep(14 * time.Second)
@@ -341,7 +356,7 @@ func TestSlowReader(t *testing.T) {
 func TestReaderThatHasGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake()
-		m, done, _ := bubble(t, f)
+		m, done, _ := bubble(t, f, "")
 		m.set(0, true)
 		f.add(trap(futago.KindSyslog, "x"))
 		<-done
@@ -354,9 +369,9 @@ type searching struct{ *fake }
 func (b searching) Events(ctx context.Context, q futago.EventQuery) (futago.EventPage, error) {
 	p, err := b.fake.Events(ctx, q)
 	if q.Ascending && len(q.Kinds) > 0 {
-		b.fake.mu.Lock()
-		newest := uint64(len(b.fake.events))
-		b.fake.mu.Unlock()
+		b.mu.Lock()
+		newest := uint64(len(b.events))
+		b.mu.Unlock()
 		upTo := min(q.After/10*10+10, newest)
 		p.Events = slices.DeleteFunc(p.Events, func(e futago.Event) bool { return e.ID > upTo })
 		p.Next, p.Complete = 0, upTo == newest

@@ -84,7 +84,8 @@ func (a *API) tokenOperations(api huma.API) {
 		Description: "It is refused from then on, and its live streams end within seconds.",
 	}, futago.RoleAdmin, func(ctx context.Context, who Actor, in *struct {
 		ID string `path:"id" maxLength:"64"`
-	}) (*nothing, error) {
+	},
+	) (*nothing, error) {
 		return nil, a.o.Backend.DeleteToken(ctx, who, in.ID)
 	})
 	op := huma.Operation{

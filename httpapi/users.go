@@ -97,7 +97,8 @@ func (a *API) userOperations(api huma.API) {
 		Description: "The last admin cannot be removed.",
 	}, futago.RoleAdmin, func(ctx context.Context, who Actor, in *struct {
 		Name string `path:"name" maxLength:"64"`
-	}) (*nothing, error) {
+	},
+	) (*nothing, error) {
 		return nil, a.o.Backend.DeleteUser(ctx, who, in.Name)
 	})
 }

@@ -83,11 +83,3 @@ func asError(err error) *futago.Error {
 	}
 	return futago.Errorf(futago.CodeInternal, "internal error").WithAction("see this manager's log")
 }
-
-// asInvalid is the error when the reader's search was wrong, else nil.
-func asInvalid(err error) *futago.Error {
-	if futago.CodeOf(err) == futago.CodeInvalid {
-		return asError(err)
-	}
-	return nil
-}

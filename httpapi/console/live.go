@@ -49,6 +49,7 @@ func rowOf(e futago.Event) eventRow {
 			row.A = &e.Receipts[i]
 		case futago.MemberB:
 			row.B = &e.Receipts[i]
+		default: // the third vote receives nothing
 		}
 	}
 	return row
@@ -151,11 +152,12 @@ func (c *console) events(ctx context.Context, v url.Values) (eventsBody, error) 
 	if err == nil {
 		p, err = c.o.Backend.Events(ctx, q)
 	}
-	if e := asInvalid(err); e != nil {
+	switch {
+	case futago.CodeOf(err) == futago.CodeInvalid:
+		e := asError(err)
 		b.Problem, b.Action = e.Message, e.Action
 		return b, nil
-	}
-	if err != nil {
+	case err != nil:
 		return b, err
 	}
 	b.Complete = p.Complete

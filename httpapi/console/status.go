@@ -64,8 +64,9 @@ func (s statusBody) Class() string {
 		return "fair"
 	case futago.RedundancyNoSpare:
 		return "poor"
+	default:
+		return "bad"
 	}
-	return "bad"
 }
 
 // statusCache asks the members once a second at most, however many look.

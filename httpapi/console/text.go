@@ -46,25 +46,29 @@ const (
 func visible(s string, limit int) template.HTML {
 	var b strings.Builder
 	b.WriteString("<bdi>")
-	cut := false
-	for i, r := range s {
+	plain, end := 0, len(s) // what is between is written as it is
+	for i := 0; i < len(s); {
 		if i >= limit {
-			cut = true
+			end = i
 			break
 		}
-		if r == utf8.RuneError {
-			if _, n := utf8.DecodeRuneInString(s[i:]); n == 1 {
-				fmt.Fprintf(&b, `<span class="ctl">\x%02x</span>`, s[i])
-				continue
-			}
+		r, n := utf8.DecodeRuneInString(s[i:])
+		m := mark(r)
+		broken := r == utf8.RuneError && n == 1
+		if m != "" || broken {
+			b.WriteString(template.HTMLEscapeString(s[plain:i]))
+			plain = i + n
 		}
-		if m := mark(r); m != "" {
+		switch {
+		case broken:
+			fmt.Fprintf(&b, `<span class="ctl">\x%02x</span>`, s[i])
+		case m != "":
 			fmt.Fprintf(&b, `<span class="ctl" title="U+%04X">%s</span>`, r, m)
-			continue
 		}
-		b.WriteString(template.HTMLEscapeString(string(r)))
+		i += n
 	}
-	if cut {
+	b.WriteString(template.HTMLEscapeString(s[plain:end]))
+	if end < len(s) {
 		b.WriteString("…")
 	}
 	b.WriteString("</bdi>")
@@ -105,6 +109,8 @@ func mark(r rune) string {
 	switch {
 	case r >= 0 && int(r) < len(controls):
 		return controls[r]
+	case r < 0x7f:
+		return ""
 	case r == 0x7f:
 		return "DEL"
 	case unicode.Is(unicode.Variation_Selector, r), !unicode.IsPrint(r) && !unicode.Is(unicode.Zs, r):
