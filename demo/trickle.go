@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/gosnmp/gosnmp"
@@ -27,9 +28,11 @@ func trickle(ctx context.Context, rate float64) error {
 	if rate <= 0 {
 		return nil
 	}
+	rate = min(rate, 1000)
 	t := time.NewTicker(time.Duration(float64(time.Second) / rate))
 	defer t.Stop()
 	hc := &http.Client{Timeout: 5 * time.Second}
+	defer hc.CloseIdleConnections()
 	for n := 0; ; n++ {
 		select {
 		case <-ctx.Done():
@@ -49,7 +52,7 @@ func trickle(ctx context.Context, rate float64) error {
 			if !strings.Contains(s, "%[2]d") {
 				args = args[:1]
 			}
-			send("5514", fmt.Appendf(nil, s, args...))
+			send(portSyslog, fmt.Appendf(nil, s, args...))
 		}
 	}
 }
@@ -77,20 +80,25 @@ func sendTrap(n int) {
 		},
 	}
 	if b, err := p.MarshalMsg(); err == nil {
-		send("1162", b)
+		send(portSNMP, b)
 	}
 }
 
 func sendCustom(ctx context.Context, hc *http.Client, n int) {
 	body := fmt.Appendf(nil, `{"FacilityID":"PLANT1","DATA":[{"DATE":%q,"TYPE":"NUM","KEY":"temperature","MSG":"%d"}]}`,
 		time.Now().UTC().Format(time.DateTime), 18+n%9)
+	var wg sync.WaitGroup
 	for _, host := range []string{hostA, hostB} {
-		req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+net.JoinHostPort(host, "8082")+"/", bytes.NewReader(body))
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+net.JoinHostPort(host, portCustom)+"/", bytes.NewReader(body))
 		if err != nil {
 			return
 		}
-		if res, err := hc.Do(req); err == nil {
-			_ = res.Body.Close()
-		}
+		// Each by itself: a host that is down must not delay the other's copy.
+		wg.Go(func() {
+			if res, err := hc.Do(req); err == nil {
+				_ = res.Body.Close()
+			}
+		})
 	}
+	wg.Wait()
 }

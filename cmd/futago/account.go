@@ -42,6 +42,11 @@ type userAddCmd struct {
 	Role string `help:"${enum}." enum:"admin,operator,viewer" default:"viewer"`
 }
 
+// Help shows examples.
+func (*userAddCmd) Help() string {
+	return examples("futago user add me --role admin", "futago user add monitor < password-file")
+}
+
 // userRequest is the body of a change of a user.
 type userRequest struct {
 	Name     string `json:"name,omitempty"`
@@ -143,6 +148,14 @@ type tokenCreateCmd struct {
 	Expires time.Duration `help:"How long it is good for; 0 is without end." default:"0"`
 }
 
+// Help shows examples.
+func (*tokenCreateCmd) Help() string {
+	return examples(
+		"futago token create monitoring --expires 8760h > /root/futago.token",
+		"FUTAGO_TOKEN=$(cat futago.token) futago status --api hostA:7700,hostB:7700 --ca ca.crt",
+	)
+}
+
 // Run prints the token alone, so that it can be piped.
 func (c *tokenCreateCmd) Run(e *env) error {
 	in := struct {
@@ -173,6 +186,12 @@ func (c *tokenRemoveCmd) Run(e *env) error {
 type tokenJoinCmd struct {
 	Member string        `help:"Which member joins: ${enum}." enum:"a,b,w" default:"b"`
 	Valid  time.Duration `help:"How long the token is good for." default:"1h"`
+}
+
+// Help tells the uses.
+func (*tokenJoinCmd) Help() string {
+	return "For a new member, and for one whose data directory is lost: whoever joins with the token takes its place.\n\n" +
+		examples("futago token join --member b", "futago token join --member a    on manager b, when a's host is lost")
 }
 
 // Run prints the token alone, so that it can be piped.

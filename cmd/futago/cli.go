@@ -3,25 +3,27 @@ package main
 import (
 	"log/slog"
 	"os"
-	"time"
+	"strings"
 
 	"github.com/alecthomas/kong"
 
 	"github.com/futago/futago"
+	"github.com/futago/futago/manager"
 	"github.com/futago/futago/version"
 )
 
 const description = `Two managers that lose no trap: monitoring whose managers back each other up.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 not allowed,
-5 unavailable (nothing was changed), 6 unknown (it may have taken effect).`
+5 unavailable (nothing was changed), 6 unknown (it may have taken effect),
+130 interrupted.`
 
 // globals are the flags of every command that talks to a manager.
 type globals struct {
 	API      []string `help:"Managers to talk to (host:port); default is this host's own." env:"FUTAGO_API" placeholder:"HOST:PORT"`
 	CA       string   `help:"CA certificate of the cluster (pki/ca.crt)." env:"FUTAGO_CA" type:"path" placeholder:"FILE"`
 	APIToken string   `help:"API token." env:"FUTAGO_TOKEN" placeholder:"TOKEN"`
-	Dir      string   `help:"Data directory of this host's manager." env:"FUTAGO_DIR" default:"/var/lib/futago" type:"path"`
+	Dir      string   `help:"Data directory of this host's manager." env:"FUTAGO_DIR" default:"${dir}" type:"path"`
 	Output   string   `help:"How results are printed: ${enum}." short:"o" enum:"table,json" default:"table"`
 	LogLevel string   `help:"Of the daemons: ${enum}." enum:"debug,info,warn,error" default:"info" env:"FUTAGO_LOG_LEVEL"`
 	LogJSON  bool     `help:"Daemons log JSON lines in place of text."`
@@ -50,7 +52,17 @@ type cli struct {
 	Version    kong.VersionFlag `help:"Print the version."`
 }
 
-func vars() kong.Vars { return kong.Vars{"version": version.String()} }
+// vars are the defaults that stand in the help.
+func vars() map[string]string {
+	return map[string]string{"version": version.String(), "dir": manager.DefaultConfig().DataDir, "config": defaultConfig}
+}
+
+// defaultConfig is where a host's configuration is.
+const defaultConfig = "/etc/futago/futago.toml"
+
+// examples lays out the examples of a command's help: indented, so that lines
+// stay lines.
+func examples(lines ...string) string { return "Examples:\n\n  " + strings.Join(lines, "\n  ") }
 
 // Exit codes, for scripts.
 const (
@@ -61,6 +73,7 @@ const (
 	exitNotAllowed
 	exitUnavailable
 	exitUnknown
+	exitInterrupted = 130 // as shells have it: 128 + SIGINT
 )
 
 func exitCode(err error) int {
@@ -92,6 +105,3 @@ func (g *globals) logger() *slog.Logger {
 	}
 	return slog.New(slog.NewTextHandler(os.Stderr, o))
 }
-
-// shutdownTimeout bounds the end of a daemon after its signal.
-const shutdownTimeout = 20 * time.Second

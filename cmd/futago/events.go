@@ -6,6 +6,7 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
 
 	"github.com/futago/futago"
 	"github.com/futago/futago/client"
@@ -26,9 +27,11 @@ type eventsCmd struct {
 
 // Help shows examples.
 func (*eventsCmd) Help() string {
-	return `futago events --from 15m --severity err
-futago events link down --source 192.0.2.0/24
-futago events -f --kind snmptrap -o json`
+	return examples(
+		"futago events --from 15m --severity err",
+		"futago events link down --source 192.0.2.0/24",
+		"futago events -f --kind snmptrap -o json",
+	)
 }
 
 // query turns the flags into a query.
@@ -107,7 +110,7 @@ func (c *eventsCmd) Run(e *env) error {
 func eventRow(t *tabwriter.Writer, ev futago.Event) {
 	host := ev.Trap.Source.Addr().String()
 	if ev.Trap.Host != "" && ev.Trap.Host != host {
-		host += " (" + ev.Trap.Host + ")"
+		host += " (" + printable(ev.Trap.Host) + ")"
 	}
 	row(t, ev.ID, ev.At.Local().Format("01-02 15:04:05.000"), ev.Trap.Severity, ev.Trap.Kind, host, seenBy(ev), ev.Count, printable(ev.Trap.Message))
 }
@@ -128,20 +131,31 @@ func printable(s string) string {
 			return '\u2400' + r // its picture, U+2400 to U+241F
 		case r == 0x7f:
 			return '\u2421'
-		case r >= 0x80 && r < 0xa0:
-			return '\u241b'
+		case r >= 0x80 && r < 0xa0, unicode.Is(unicode.Bidi_Control, r), r == '\u2028', r == '\u2029':
+			return '\ufffd'
 		default:
 			return r
 		}
 	}, s)
 }
 
+// follow prints what comes. A manager that does not answer at all is told at
+// once; one that goes away later is waited for.
 func (c *eventsCmd) follow(e *env, q futago.EventQuery) error {
 	cl, err := e.client()
 	if err != nil {
 		return err
 	}
 	defer cl.Close()
+	newest := q
+	newest.Limit = 1
+	p, err := cl.Events(e.ctx, newest)
+	if err != nil {
+		return err
+	}
+	if len(p.Events) > 0 {
+		q.After = p.Events[0].ID
+	}
 	t := tabwriter.NewWriter(e.out, 0, 8, 2, ' ', 0)
 	return cl.Follow(e.ctx, q, func(ev futago.Event) error {
 		if e.global.Output == "json" {
@@ -153,8 +167,11 @@ func (c *eventsCmd) follow(e *env, q futago.EventQuery) error {
 }
 
 type eventCmd struct {
-	ID uint64 `arg:"" help:"Id of the event."`
+	ID uint64 `arg:"" help:"Id of the event, from futago events."`
 }
+
+// Help shows examples.
+func (*eventCmd) Help() string { return examples("futago event 4711", "futago event 4711 -o json") }
 
 // Run shows all that is known of one event.
 func (c *eventCmd) Run(e *env) error {
@@ -179,7 +196,9 @@ func (c *eventCmd) Run(e *env) error {
 			Custom *futago.CustomFields `json:"custom,omitempty"`
 		}{ev.Trap.Syslog, ev.Trap.SNMP, ev.Trap.Custom}, "", "  ")
 		if err == nil {
-			fmt.Fprintf(t, "Fields\t%s\n", strings.ReplaceAll(string(detail), "\n", "\n\t"))
+			for i, line := range strings.Split(string(detail), "\n") {
+				row(t, []string{"Fields", ""}[min(i, 1)], printable(line))
+			}
 		}
 		row(t, "Raw", fmt.Sprintf("%q", ev.Trap.Raw))
 	})

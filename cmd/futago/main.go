@@ -33,28 +33,39 @@ type env struct {
 	global   *globals
 }
 
-// run executes one command line and returns the exit code, see exitCode.
+// run executes one command line and returns the exit code.
 func run(ctx context.Context, args []string, out, errw io.Writer) int {
 	var c cli
-	code := -1
-	p, err := kong.New(&c, kong.Name("futago"), kong.Description(description), kong.UsageOnError(),
-		kong.Writers(out, errw), kong.Exit(func(n int) { code = n }),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true}), vars())
+	printed := -1
+	p, err := kong.New(&c, kong.Name("futago"), kong.Description(description), kong.Vars(vars()),
+		kong.Writers(out, errw), kong.Exit(func(n int) { printed = n }),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}))
 	if err != nil {
 		fmt.Fprintln(errw, "futago:", err)
-		return exitUsage
+		return exitFailed
 	}
 	k, err := p.Parse(args)
-	if code >= 0 { // help or version was printed
-		return code
+	if printed >= 0 { // help or version
+		return printed
 	}
 	if err == nil {
 		err = k.Run(&env{ctx: ctx, out: out, err: errw, global: &c.globals})
 	} else {
-		err = futago.Errorf(futago.CodeInvalid, "%v", err).WithAction("see futago --help")
+		err = futago.Errorf(futago.CodeInvalid, "%v", err).WithAction("see %s", helpFor(err))
 	}
-	if err != nil && !errors.Is(err, context.Canceled) {
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return exitInterrupted
+	}
+	if err != nil {
 		fmt.Fprintln(errw, "futago:", err)
 	}
 	return exitCode(err)
+}
+
+// helpFor names the help of the command that a wrong command line was about.
+func helpFor(err error) string {
+	if e, ok := errors.AsType[*kong.ParseError](err); ok && e.Context.Selected() != nil {
+		return e.Context.Selected().FullPath() + " --help"
+	}
+	return "futago --help"
 }

@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/pelletier/go-toml/v2"
@@ -22,9 +24,57 @@ import (
 
 // placement is where a new member lives and is reached.
 type placement struct {
-	Config  string `help:"Configuration file; written when it does not exist." default:"/etc/futago/futago.toml" type:"path"`
-	Cluster string `help:"Address of this host for the other members, host:port." required:"" placeholder:"HOST:7701"`
-	Address string `help:"Address of this host for clients of the API, host:port." placeholder:"HOST:7700"`
+	Config  string `help:"Configuration file; written when it does not exist." default:"${config}" type:"path"`
+	Cluster string `help:"Address of this host for the other members." required:"" placeholder:"HOST:7701"`
+	Address string `help:"Address of this host for clients of the API; default is the host of --cluster with the port of api_listen." placeholder:"HOST:7700"`
+}
+
+// config reads the configuration, writing a default one first where there is none.
+func (p *placement) config(e *env) (manager.Config, error) {
+	if _, err := os.Stat(p.Config); err == nil {
+		return loadConfig(e, p.Config)
+	}
+	cfg := manager.DefaultConfig()
+	cfg.DataDir = e.global.Dir
+	b, err := toml.Marshal(cfg)
+	if err != nil {
+		return cfg, err
+	}
+	if err = os.MkdirAll(filepath.Dir(p.Config), 0o755); err == nil {
+		err = atomicfile.Write(p.Config, b, 0o644)
+	}
+	if err != nil {
+		return cfg, futago.Errorf(futago.CodeInvalid, "the configuration %s cannot be written", p.Config).
+			WithAction("run this as root, or choose a place of your own (--config, --dir)").Wrap(err)
+	}
+	return cfg, nil
+}
+
+// loadConfig reads the configuration. Its data_dir counts, and another one on
+// the command line is a mistake.
+func loadConfig(e *env, path string) (manager.Config, error) {
+	cfg, err := manager.LoadConfig(path)
+	if err != nil {
+		return cfg, err
+	}
+	if d := e.global.Dir; d != cfg.DataDir && d != manager.DefaultConfig().DataDir {
+		return cfg, futago.Errorf(futago.CodeInvalid, "--dir is %s, data_dir in %s is %s", d, path, cfg.DataDir).
+			WithAction("change one of them, or name another configuration with --config")
+	}
+	return cfg, nil
+}
+
+// addresses are where the new member is reached.
+func (p *placement) addresses(cfg manager.Config) cluster.Addresses {
+	a := cluster.Addresses{Cluster: p.Cluster, API: p.Address}
+	if a.API == "" {
+		host, _, err := net.SplitHostPort(p.Cluster)
+		_, port, err2 := net.SplitHostPort(cfg.APIListen)
+		if err == nil && err2 == nil {
+			a.API = net.JoinHostPort(host, port)
+		}
+	}
+	return a
 }
 
 type initCmd struct {
@@ -36,9 +86,11 @@ type initCmd struct {
 
 // Help shows examples.
 func (*initCmd) Help() string {
-	return `On the witness:   futago witness invite --cluster plant1 --url https://witness:7702
-On host A:        futago init --name plant1 --cluster hostA:7701 --address hostA:7700 --witness fgw1.…
-                  futago manager`
+	return examples(
+		"witness$  futago witness invite --cluster plant1 --url https://witness.example:7702",
+		"hostA#    futago init --name plant1 --cluster hostA:7701 --witness fgw1.…",
+		"hostA#    futago manager",
+	)
 }
 
 // Run makes the directory, then the register's first record. Both can be
@@ -97,7 +149,7 @@ func (c *initCmd) directory(cfg manager.Config, kind cluster.ThirdVote) (*cluste
 	}
 	return cluster.Init(cluster.InitOptions{
 		Dir: cfg.DataDir, ClusterName: c.Name, ThirdVote: kind, Invitation: c.Witness,
-		Addresses: cluster.Addresses{Cluster: c.Cluster, API: c.Address}, Now: time.Now(),
+		Addresses: c.addresses(cfg), Now: time.Now(),
 	})
 }
 
@@ -118,23 +170,6 @@ func createRecord(e *env, inv witness.Invitation, d *cluster.Dir) error {
 	return err
 }
 
-// config reads the configuration, writing a default one first where there is none.
-func (p *placement) config(e *env) (manager.Config, error) {
-	if _, err := os.Stat(p.Config); err == nil {
-		return manager.LoadConfig(p.Config)
-	}
-	cfg := manager.DefaultConfig()
-	cfg.DataDir = e.global.Dir
-	b, err := toml.Marshal(cfg)
-	if err != nil {
-		return cfg, err
-	}
-	if err := os.MkdirAll(filepath.Dir(p.Config), 0o755); err != nil {
-		return cfg, err
-	}
-	return cfg, atomicfile.Write(p.Config, b, 0o644)
-}
-
 type joinCmd struct {
 	placement
 	Token string `arg:"" help:"What futago token join printed on a manager." placeholder:"fgj1.…"`
@@ -142,9 +177,11 @@ type joinCmd struct {
 
 // Help shows an example.
 func (*joinCmd) Help() string {
-	return `On host A:  futago token join --member b
-On host B:  futago join --cluster hostB:7701 --address hostB:7700 fgj1.…
-            futago manager`
+	return examples(
+		"hostA#  futago token join --member b",
+		"hostB#  futago join --cluster hostB:7701 fgj1.…",
+		"hostB#  futago manager",
+	)
 }
 
 // Run asks the token's issuer for admission.
@@ -154,7 +191,7 @@ func (c *joinCmd) Run(e *env) error {
 		return err
 	}
 	d, err := cluster.Join(e.ctx, cluster.JoinOptions{
-		Dir: cfg.DataDir, Token: c.Token, Addresses: cluster.Addresses{Cluster: c.Cluster, API: c.Address}, Now: time.Now(),
+		Dir: cfg.DataDir, Token: c.Token, Addresses: c.addresses(cfg), Now: time.Now(),
 	})
 	if err != nil {
 		return err
@@ -166,12 +203,22 @@ func (c *joinCmd) Run(e *env) error {
 }
 
 type managerCmd struct {
-	Config string `help:"Configuration file." default:"/etc/futago/futago.toml" type:"path"`
+	Config string `help:"Configuration file." default:"${config}" type:"path"`
+}
+
+// Help shows the whole configuration.
+func (*managerCmd) Help() string {
+	b, err := toml.Marshal(manager.DefaultConfig())
+	if err != nil {
+		return ""
+	}
+	return "The configuration holds what is this host's alone; here with the defaults. An empty address closes that door.\n\n  " +
+		strings.ReplaceAll(strings.TrimSpace(string(b)), "\n", "\n  ")
 }
 
 // Run serves until a signal ends it.
 func (c *managerCmd) Run(e *env) error {
-	cfg, err := manager.LoadConfig(c.Config)
+	cfg, err := loadConfig(e, c.Config)
 	if err != nil {
 		return err
 	}

@@ -23,9 +23,7 @@ type settingsShowCmd struct{}
 
 // Help shows how to change settings.
 func (*settingsShowCmd) Help() string {
-	return `futago settings show -o json > intake.json
-edit intake.json
-futago settings apply intake.json`
+	return examples("futago settings show -o json > intake.json", "editor intake.json", "futago settings apply intake.json")
 }
 
 // Run shows the settings.

@@ -16,8 +16,11 @@ type statusCmd struct {
 
 // Help shows an example.
 func (*statusCmd) Help() string {
-	return `futago status                    on a manager's host
-futago status --api hostA:7700 --ca ca.crt -o json`
+	return examples(
+		"futago status                                         on a manager's host",
+		"futago status --check                                 for monitoring",
+		"futago status --api hostA:7700 --ca ca.crt -o json    from elsewhere, with FUTAGO_TOKEN set",
+	)
 }
 
 // Run prints one screen.

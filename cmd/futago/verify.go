@@ -2,8 +2,10 @@ package main
 
 import (
 	"encoding/hex"
+	"os"
 	"text/tabwriter"
 
+	"github.com/futago/futago"
 	"github.com/futago/futago/cluster"
 	"github.com/futago/futago/store"
 )
@@ -12,8 +14,8 @@ type verifyCmd struct{}
 
 // Help explains the use.
 func (*verifyCmd) Help() string {
-	return `Stop the member first. Two members with the same entry have the same digest:
-futago verify --dir /var/lib/futago`
+	return "Stop the member first. Two members that have applied the same entry have the same digest.\n\n" +
+		examples("futago verify --dir /var/lib/futago")
 }
 
 // Run checks every page and prints a digest of every row.
@@ -23,6 +25,10 @@ func (*verifyCmd) Run(e *env) error {
 		return err
 	}
 	defer d.Close()
+	if _, err := os.Stat(d.Path("state.db")); err != nil {
+		return futago.Errorf(futago.CodeNotFound, "member %s has no database yet", d.Node().Member).
+			WithAction("start it once (futago manager)").Wrap(err)
+	}
 	s, err := store.Open(e.ctx, store.Options{Path: d.Path("state.db"), ClusterID: d.Node().ClusterID, Logger: e.global.logger()})
 	if err != nil {
 		return err

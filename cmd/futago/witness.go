@@ -31,8 +31,7 @@ type witnessRunCmd struct {
 
 // Help shows an example.
 func (*witnessRunCmd) Help() string {
-	return `futago witness --listen :7702
-futago witness invite --cluster plant1 --url https://witness.example:7702`
+	return examples("futago witness --listen :7702", "futago witness invite --cluster plant1 --url https://witness.example:7702")
 }
 
 // Run serves until a signal ends it.
