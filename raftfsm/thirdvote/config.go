@@ -101,5 +101,7 @@ func (c Config) withDefaults() (Config, error) {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	c.Logger = c.Logger.With("component", "thirdvote", "member", string(c.Self))
-	return c, nil
+	var err error
+	c.switches, err = unsafeRules(c.switches, c.Logger)
+	return c, err
 }
