@@ -215,9 +215,13 @@ func (m *model) pages(t *rapid.T, s *Store) {
 	sev := futago.Severity(rapid.IntRange(0, 7).Draw(t, "severity"))
 	from := base + rapid.Int64Range(-100, int64(m.applied.NextEvent)).Draw(t, "from")*int64(time.Millisecond)
 	q := futago.EventQuery{MaxSeverity: &sev, From: time.Unix(0, from), Limit: rapid.IntRange(1, 500).Draw(t, "limit"), Ascending: rapid.Bool().Draw(t, "asc")}
+	if rapid.Bool().Draw(t, "custom") {
+		q.Kinds, sev, from = []futago.Kind{futago.KindCustomTrap}, 7, 0
+		q.From = time.Time{}
+	}
 	var want []uint64
 	for id, e := range m.events {
-		if e.Severity <= sev && e.At >= from {
+		if e.Severity <= sev && e.At >= from && (len(q.Kinds) == 0 || e.Kind == q.Kinds[0]) {
 			want = append(want, id)
 		}
 	}

@@ -35,12 +35,21 @@ func open(t testing.TB, dir string) *Store {
 	return s
 }
 
-// row makes a syslog event that depends on its id alone.
+// kindOf: custom traps stand together in the first part of a block, so that
+// later transactions of the block bring none.
+func kindOf(id uint64) futago.Kind {
+	if id%2048 > 100 && id%2048 < 110 {
+		return futago.KindCustomTrap
+	}
+	return futago.KindSyslog
+}
+
+// row makes an event that depends on its id alone.
 func row(id uint64) EventRow {
 	src := netip.AddrFrom4([4]byte{10, 0, byte(id >> 8 & 3), byte(id)})
 	at := base + int64(id)*int64(time.Millisecond)
 	trap := futago.Trap{
-		Kind: futago.KindSyslog, Transport: futago.TransportUDP, Source: netip.AddrPortFrom(src, 514),
+		Kind: kindOf(id), Transport: futago.TransportUDP, Source: netip.AddrPortFrom(src, 514),
 		Severity: futago.Severity(id % 8), Parsed: true, Charset: "utf-8", Host: fmt.Sprintf("host%d", id%7),
 		Message: fmt.Sprintf("interface eth%d changed state, counter %d, 回線が断しました", id%5, id),
 		Raw:     fmt.Appendf(nil, "<13>Nov 22 03:00:00 host%d interface eth%d", id%7, id%5),
