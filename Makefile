@@ -47,8 +47,9 @@ race: ## the tests under the race detector
 short: ## the quick tests only
 	$(GO) test -short ./...
 
-main-test: build ## traps under faults; SEEDS=n SECONDS=s
-	$(GO) test ./integration -count=1 -timeout 0 -run TestTrapsUnderFaults -v -seeds $(or $(SEEDS),1) -seconds $(or $(SECONDS),60)
+main-test: build ## traps under faults: SEEDS=n FIRST=seed SECONDS=s JOBS=n
+	FUTAGO_BIN=$(CURDIR)/$(BIN)/futago $(GO) test ./integration -count=1 -timeout 0 -run TestTrapsUnderFaults -v \
+		-parallel $(or $(JOBS),2) -seeds $(or $(SEEDS),1) -first $(or $(FIRST),1) -seconds $(or $(SECONDS),60)
 
 bench: build ## the numbers of docs/benchmarks.md
 	integration/bench.sh
