@@ -43,12 +43,18 @@ func TestIdempotency(t *testing.T) {
 	if other.Token == tok.Token || len(s.fake.tokens)-before != 2 {
 		t.Errorf("the key was taken for another request's: %+v", other)
 	}
-	s.admin(t, http.MethodDelete, "/api/v1/tokens/"+tok.ID, "")
+	for _, id := range []string{tok.ID, other.ID} {
+		a := s.do(t, request{method: http.MethodDelete, path: "/api/v1/tokens/" + id, key: aKey, token: s.tokens[futago.RoleAdmin]})
+		wantStatus(t, a, http.StatusNoContent)
+	}
+	if got := len(s.fake.tokens) - before; got != 0 {
+		t.Errorf("%d tokens are left: a removal was taken for the repetition of another", got)
+	}
 	ids := map[command.ID]bool{}
 	for _, a := range s.fake.actors {
 		ids[a.Proposal] = true
 	}
-	if len(ids) != 3 || ids[command.ID{}] {
+	if len(ids) != 4 || ids[command.ID{}] {
 		t.Errorf("proposals %v", ids)
 	}
 	for _, bad := range []string{"1", aKey + "00", strings.Repeat("x", 32), "00112233"} {

@@ -298,6 +298,16 @@ func bubble(t *testing.T, f *fake, query string) (m *memory, done chan struct{},
 	}
 }
 
+// wantEnd waits for the end of a stream within a minute of the bubble's time.
+func wantEnd(t *testing.T, done <-chan struct{}) {
+	t.Helper()
+	select {
+	case <-done:
+	case <-time.After(time.Minute):
+		t.Fatal("the stream goes on")
+	}
+}
+
 func TestHeartbeat(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake()
@@ -310,7 +320,7 @@ func TestHeartbeat(t *testing.T) {
 		// A token that is removed ends its streams at the next one.
 		revoke()
 		time.Sleep(15 * time.Second)
-		<-done
+		wantEnd(t, done)
 		if !strings.HasSuffix(m.text(), ": end: the token is not valid; make one with futago token create\n\n") {
 			t.Errorf("got %q", m.text())
 		}
@@ -346,7 +356,7 @@ func TestSlowReader(t *testing.T) {
 		}
 		m.set(11*time.Second, false)
 		f.add(trap(futago.KindSyslog, "too slow"))
-		<-done
+		wantEnd(t, done)
 		if got := m.text(); !strings.Contains(got, "too slow") || !strings.HasSuffix(got, ": end: the reader took 11s for one page; go on from id 2\n\n") {
 			t.Errorf("got %q", got)
 		}
@@ -359,7 +369,7 @@ func TestReaderThatHasGone(t *testing.T) {
 		m, done, _ := bubble(t, f, "")
 		m.set(0, true)
 		f.add(trap(futago.KindSyslog, "x"))
-		<-done
+		wantEnd(t, done)
 	})
 }
 
