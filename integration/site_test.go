@@ -2,7 +2,6 @@ package integration_test
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -223,17 +222,23 @@ func (s *site) spooled(host string, want uint64) {
 	})
 }
 
-// write changes the settings at one manager. The value is new each time.
+// write changes the settings at one manager: a rule for a sender that does not
+// exist, with a new address each time, which is the value. Other rules stay.
 func (s *site) write(host string) (value string, err error) {
-	var doc map[string]json.RawMessage
-	if err := s.api[host].Get(s.t.Context(), settingsPath, nil, &doc); err != nil {
+	var set futago.IntakeSettings
+	if err := s.api[host].Get(s.t.Context(), settingsPath, nil, &set); err != nil {
 		return "", err
 	}
 	n := s.value.Add(1)
-	v := netip.PrefixFrom(netip.AddrFrom4([4]byte{241, byte(n >> 16), byte(n >> 8), byte(n)}), 32)
-	doc["sources"], _ = json.Marshal([]futago.SourceRule{{Source: v, Charset: "euc-jp"}})
-	return v.String(), s.api[host].Do(s.t.Context(), http.MethodPut, settingsPath, "", doc, nil)
+	v := netip.PrefixFrom(netip.AddrFrom4([4]byte{nobody, byte(n >> 16), byte(n >> 8), byte(n)}), 32)
+	set.Sources = append(slices.DeleteFunc(set.Sources, ofNobody), futago.SourceRule{Source: v, Charset: "euc-jp"})
+	return v.String(), s.api[host].Do(s.t.Context(), http.MethodPut, settingsPath, "", set, nil)
 }
+
+// nobody is the first byte of addresses that no sender has.
+const nobody = 241
+
+func ofNobody(r futago.SourceRule) bool { return r.Source.Addr().As4()[0] == nobody }
 
 // writes waits until a manager has acknowledged a write, and returns its value.
 func (s *site) writes(host string) (value string) {
@@ -255,11 +260,13 @@ func (s *site) refuses(host string) {
 
 // strong reads the settings' value, up to date or not at all.
 func (s *site) strong(host string) (value string, err error) {
-	var doc map[string]json.RawMessage
-	if err := s.api[host].Get(s.t.Context(), settingsPath, url.Values{"consistency": {"strong"}}, &doc); err != nil {
+	var set futago.IntakeSettings
+	if err := s.api[host].Get(s.t.Context(), settingsPath, url.Values{"consistency": {"strong"}}, &set); err != nil {
 		return "", err
 	}
-	_, value = registerOf(doc)
+	if i := slices.IndexFunc(set.Sources, ofNobody); i >= 0 {
+		value = set.Sources[i].Source.String()
+	}
 	return value, nil
 }
 

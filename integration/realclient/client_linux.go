@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os/exec"
 	"strconv"
+	"time"
 
 	"github.com/futago/futago"
 	"github.com/futago/futago/integration/lab"
@@ -81,11 +82,11 @@ func All() []Client {
 		{Name: "rsyslog-udp", Tool: "rsyslogd", Kind: futago.KindSyslog, Transport: futago.TransportUDP, Send: viaRsyslog(RsyslogUDP)},
 		{Name: "rsyslog-tcp", Tool: "rsyslogd", Kind: futago.KindSyslog, Transport: futago.TransportTCP, Send: viaRsyslog(RsyslogTCP)},
 		{Name: "rsyslog-tls", Tool: "rsyslogd", Kind: futago.KindSyslog, Transport: futago.TransportTLS, Send: viaRsyslog(RsyslogTLS)},
-		{Name: "snmptrap-v1", Tool: "snmptrap", Kind: futago.KindSNMPTrap, Transport: futago.TransportUDP, Send: snmpV1},
-		{Name: "snmptrap-v2c", Tool: "snmptrap", Kind: futago.KindSNMPTrap, Transport: futago.TransportUDP, Send: snmpV2c("snmptrap")},
-		{Name: "snmptrap-v3", Tool: "snmptrap", Kind: futago.KindSNMPTrap, Transport: futago.TransportUDP, Send: snmpV3("snmptrap")},
-		{Name: "snmpinform-v2c", Tool: "snmpinform", Kind: futago.KindSNMPTrap, Transport: futago.TransportUDP, Confirmed: true, Send: snmpV2c("snmpinform")},
-		{Name: "snmpinform-v3", Tool: "snmpinform", Kind: futago.KindSNMPTrap, Transport: futago.TransportUDP, Confirmed: true, Send: snmpV3("snmpinform")},
+		{Name: "snmptrap-v1", Tool: "snmptrap", Kind: futago.KindSNMPTrap, Transport: futago.TransportUDP, Send: notify(Notification{Version: "1"})},
+		{Name: "snmptrap-v2c", Tool: "snmptrap", Kind: futago.KindSNMPTrap, Transport: futago.TransportUDP, Send: notify(Notification{Version: "2c"})},
+		{Name: "snmptrap-v3", Tool: "snmptrap", Kind: futago.KindSNMPTrap, Transport: futago.TransportUDP, Send: notify(Notification{Version: "3"})},
+		{Name: "snmpinform-v2c", Tool: "snmpinform", Kind: futago.KindSNMPTrap, Transport: futago.TransportUDP, Confirmed: true, Send: notify(Notification{Version: "2c", Inform: true})},
+		{Name: "snmpinform-v3", Tool: "snmpinform", Kind: futago.KindSNMPTrap, Transport: futago.TransportUDP, Confirmed: true, Send: notify(Notification{Version: "3", Inform: true})},
 		{Name: "curl", Tool: "curl", Kind: futago.KindCustomTrap, Transport: futago.TransportHTTPS, Confirmed: true, Send: curl},
 	}
 }
@@ -116,31 +117,60 @@ func loggerTCP(args ...string) func(context.Context, *lab.Host, Receiver, string
 	}
 }
 
-// netSNMP runs a program of net-snmp without MIBs and with its state in the lab.
-func netSNMP(ctx context.Context, h *lab.Host, scratch, tool string, args ...string) error {
-	env := []string{"MIBS=", "SNMP_PERSISTENT_DIR=" + scratch, "SNMPCONFPATH=" + scratch}
-	// One attempt, long enough for a commit: repetitions are tested on purpose, not by accident.
-	return run(ctx, h, env, tool, append([]string{"-r", "0", "-t", "10"}, args...)...)
+// Notification is how net-snmp's programs send a trap or an inform.
+type Notification struct {
+	Inform  bool
+	Version string // "1" (traps only), "2c" or "3"
+	// Level is the security level of version 3; "" is authPriv.
+	Level string
+	// Retries and Timeout are those of an inform; Timeout is 10 s when 0, long
+	// enough for a commit. Whole seconds.
+	Retries int
+	Timeout time.Duration
 }
 
-func snmpV1(ctx context.Context, h *lab.Host, r Receiver, text string) error {
-	return netSNMP(ctx, h, h.Scratch(), "snmptrap", "-v1", "-c", r.community(), r.SNMP.String(),
-		TrapOID, h.Addr().String(), "6", "17", "4711", TextOID, "s", text)
-}
-
-func snmpV2c(tool string) func(context.Context, *lab.Host, Receiver, string) error {
-	return func(ctx context.Context, h *lab.Host, r Receiver, text string) error {
-		return netSNMP(ctx, h, h.Scratch(), tool, "-v2c", "-c", r.community(), r.SNMP.String(), "4711", TrapOID, TextOID, "s", text)
+// Notify sends a notification with the text from the host. An inform without an
+// answer is an error.
+func Notify(ctx context.Context, h *lab.Host, r Receiver, n Notification, text string) error {
+	tool := "snmptrap"
+	if n.Inform {
+		tool = "snmpinform"
 	}
-}
-
-func snmpV3(tool string) func(context.Context, *lab.Host, Receiver, string) error {
-	return func(ctx context.Context, h *lab.Host, r Receiver, text string) error {
-		args := []string{"-v3", "-u", r.User.Name, "-l", "authPriv", "-a", r.User.Auth, "-A", r.User.AuthPass, "-x", r.User.Priv, "-X", r.User.PrivPass}
-		if tool == "snmptrap" { // the sender's own engine is the authority of a trap
+	if n.Timeout == 0 {
+		n.Timeout = 10 * time.Second
+	}
+	args := []string{"-r", strconv.Itoa(n.Retries), "-t", strconv.Itoa(int(n.Timeout / time.Second)), "-v" + n.Version}
+	if n.Version == "3" {
+		if n.Level == "" {
+			n.Level = "authPriv"
+		}
+		args = append(args, "-u", r.User.Name, "-l", n.Level)
+		if n.Level != "noAuthNoPriv" {
+			args = append(args, "-a", r.User.Auth, "-A", r.User.AuthPass)
+		}
+		if n.Level == "authPriv" {
+			args = append(args, "-x", r.User.Priv, "-X", r.User.PrivPass)
+		}
+		if !n.Inform { // the sender's own engine is the authority of a trap
 			args = append(args, "-e", fmt.Sprintf("0x80001f8804%x", h.Name()))
 		}
-		return netSNMP(ctx, h, h.Scratch(), tool, append(args, r.SNMP.String(), "4711", TrapOID, TextOID, "s", text)...)
+	} else {
+		args = append(args, "-c", r.community())
+	}
+	args = append(args, r.SNMP.String())
+	if n.Version == "1" {
+		args = append(args, TrapOID, h.Addr().String(), "6", "17", "4711")
+	} else {
+		args = append(args, "4711", TrapOID)
+	}
+	// Without MIBs, and with the program's state in the lab.
+	env := []string{"MIBS=", "SNMP_PERSISTENT_DIR=" + h.Scratch(), "SNMPCONFPATH=" + h.Scratch()}
+	return run(ctx, h, env, tool, append(args, TextOID, "s", text)...)
+}
+
+func notify(n Notification) func(context.Context, *lab.Host, Receiver, string) error {
+	return func(ctx context.Context, h *lab.Host, r Receiver, text string) error {
+		return Notify(ctx, h, r, n, text)
 	}
 }
 
