@@ -70,7 +70,7 @@ func writeConfig(path, dir, host string) error {
 	c.MinFree = 64 << 20
 	c.Syslog.UDP, c.Syslog.TCP, c.Syslog.TLS = at(portSyslog), at(portSyslog), at(portSyslogTLS)
 	c.SNMPTrap.UDP = at(portSNMP)
-	c.CustomTrap.HTTP = at(portCustom)
+	c.CustomTrap.HTTP, c.CustomTrap.HTTPS = at(portCustom), ""
 	b, err := toml.Marshal(c)
 	if err != nil {
 		return err

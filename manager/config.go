@@ -107,7 +107,7 @@ func DefaultConfig() Config {
 		Heartbeat: futago.Duration(raftfsm.DefaultTiming().Heartbeat), MinFree: 256 << 20,
 		Syslog:     SyslogConfig{UDP: ":514", TCP: ":514", TLS: ":6514", MaxMessage: 64 << 10},
 		SNMPTrap:   SNMPTrapConfig{UDP: ":162"},
-		CustomTrap: CustomTrapConfig{HTTP: ":8082"},
+		CustomTrap: CustomTrapConfig{HTTP: ":8082", HTTPS: ":8083"},
 		Spool:      SpoolConfig{MaxBytes: 1 << 30},
 	}
 }

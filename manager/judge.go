@@ -106,7 +106,12 @@ func (j *judgement) vote() bool {
 func (j *judgement) holders(managers int) bool {
 	v := j.st.ThirdVote
 	short := v.Kind == string(cluster.ThirdVoteRegister) && v.Reachable && v.Holders != "a,b"
-	if short && managers == 2 {
+	switch {
+	case !short:
+	case j.st.Leader == "" && v.Holders != string(j.st.ReportedBy):
+		j.find("only manager %s is recorded as holding everything, so manager %s may not go on without it: start manager %[1]s; "+
+			"if its disk is lost for good, see docs/third-vote.md (futago seize)", v.Holders, j.st.ReportedBy)
+	case managers == 2:
 		j.find("only manager %s is recorded as holding everything; the other one is being taken back", v.Holders)
 	}
 	return short
