@@ -235,22 +235,6 @@ func TestLocalSocket(t *testing.T) {
 	wantStatus(t, s.do(t, request{path: "/metrics"}), 200)
 }
 
-// TestSlowChange: a change that waits for a failover is not ended by the
-// deadline for reading its body.
-func TestSlowChange(t *testing.T) {
-	if testing.Short() {
-		t.Skip("waits for six seconds")
-	}
-	f := newFake()
-	f.wait = make(chan struct{})
-	s := serve(t, f)
-	time.AfterFunc(6*time.Second, func() { close(f.wait) })
-	a := s.do(t, request{
-		method: http.MethodPut, path: settings, body: `{"revision":1,"dedup":{}}`, token: s.tokens[futago.RoleAdmin],
-	})
-	wantStatus(t, a, 200)
-}
-
 func TestQueryReachesTheBackend(t *testing.T) {
 	s := newServer(t)
 	wantStatus(t, s.get(t, "/api/v1/events?from=2026-11-22T03:00:00%2B09:00&to=2026-11-22T03:00:00Z&kind=syslog&kind=snmptrap"+

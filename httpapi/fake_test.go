@@ -49,7 +49,6 @@ type fake struct {
 	changeErr error // of every change
 	readyErr  error
 	statusErr error
-	wait      chan struct{} // a change waits for it
 	lastQuery futago.EventQuery
 }
 
@@ -195,14 +194,7 @@ func (f *fake) add(events ...futago.Event) {
 }
 
 // propose does a change once for each id, as the log does.
-func (f *fake) propose(ctx context.Context, a httpapi.Actor, do func() error) error {
-	if f.wait != nil {
-		select {
-		case <-f.wait:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
+func (f *fake) propose(_ context.Context, a httpapi.Actor, do func() error) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.actors = append(f.actors, a)

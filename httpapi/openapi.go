@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"reflect"
 	"strconv"
-	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humachi"
@@ -163,16 +162,10 @@ func register[I, O any](a *API, api huma.API, op huma.Operation, role futago.Rol
 			a.refuse(ctx, err)
 			return
 		}
-		_, w := humachi.Unwrap(ctx)
-		next(huma.WithValue(ctx, connectionKey{}, http.NewResponseController(w)))
+		next(ctx)
 	}
 	op.Middlewares = append(huma.Middlewares{allow}, op.Middlewares...)
 	huma.Register(api, op, func(ctx context.Context, in *I) (*O, error) {
-		if rc, ok := ctx.Value(connectionKey{}).(*http.ResponseController); ok {
-			// The framework bounds the reading of the body by a deadline and leaves
-			// it set, which would end a change that waits for a failover.
-			_ = rc.SetReadDeadline(time.Time{}) // a recorder of a test has none
-		}
 		ctx, cancel := bounded(ctx, op.Path)
 		defer cancel()
 		out, err := f(ctx, in)
@@ -182,9 +175,6 @@ func register[I, O any](a *API, api huma.API, op huma.Operation, role futago.Rol
 		return out, nil
 	})
 }
-
-// connectionKey finds the connection's deadlines in a request's context.
-type connectionKey struct{}
 
 // bounded limits the work for one request. A stream bounds its own looks.
 func bounded(ctx context.Context, path string) (context.Context, context.CancelFunc) {
