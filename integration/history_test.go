@@ -33,6 +33,8 @@ type history struct {
 	n   map[string]int
 }
 
+var errNoOrder = errors.New("the clients' reads and writes have no single order: two managers acknowledged, or a stale read was served")
+
 const settingsPath = "/api/v1/settings/intake"
 
 type regInput struct {
@@ -209,7 +211,7 @@ func (h *history) check() error {
 	}
 	switch porcupine.CheckOperationsTimeout(model, h.ops, 2*time.Minute) {
 	case porcupine.Illegal:
-		return errors.New("the clients' reads and writes have no single order: two managers acknowledged, or a stale read was served")
+		return errNoOrder
 	case porcupine.Unknown:
 		return errors.New("the history was too hard to check in two minutes")
 	default:

@@ -53,27 +53,36 @@ func TestTrapsUnderFaults(t *testing.T) {
 	for s := *first; s < *first+*seeds; s++ {
 		t.Run(fmt.Sprintf("seed=%d", s), func(t *testing.T) {
 			t.Parallel()
-			if err := trapsUnderFaults(t, s, rig.Binary(t), nil); err != nil {
+			length := time.Duration(*seconds) * time.Second
+			x := newTrial(t, generate.Plan{
+				Seed: uint64(s), Rate: 60, Duration: length + 2*time.Second, Burst: 0.2, BurstMax: 5,
+				Again: 0.1, AgainAfter: 2*pairWithin + 2*time.Second, AgainSpread: 4 * time.Second,
+			}, rig.Binary(t), nil)
+			x.run(length, x.n.run)
+			if err := x.check(90 * time.Second); err != nil {
 				t.Error(err)
 			}
 		})
 	}
 }
 
-// trapsUnderFaults returns what the checks found.
-func trapsUnderFaults(t *testing.T, seed int, binary string, env []string) error {
-	r := rig.New(t, rig.Options{Binary: binary, Settings: rig.Settings(rules()), Lab: lab.Config{Seed: uint64(seed)}, Env: env})
-	rng := rand.New(rand.NewPCG(uint64(seed), 0x46757461))
+// trial is one cluster under load and what is known about it.
+type trial struct {
+	t *testing.T
+	r *rig.Rig
+	g *generate.Generator
+	n *nemesis
+	h *history
+}
+
+func newTrial(t *testing.T, plan generate.Plan, binary string, env []string) *trial {
+	r := rig.New(t, rig.Options{Binary: binary, Settings: rig.Settings(rules()), Lab: lab.Config{Seed: plan.Seed}, Env: env})
+	rng := rand.New(rand.NewPCG(plan.Seed, 0x46757461))
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(r.CA())
-	length := time.Duration(*seconds) * time.Second
 	g, err := generate.New(generate.Config{
-		Plan: generate.Plan{
-			Seed: uint64(seed), Rate: 60, Duration: length + 2*time.Second, Burst: 0.2, BurstMax: 5,
-			Again: 0.1, AgainAfter: 2*pairWithin + 2*time.Second, AgainSpread: 4 * time.Second,
-		},
-		Targets: []generate.Target{r.Target("a"), r.Target("b")}, Network: r.Lab.Host("d1"), SNMPUser: rig.SNMPUser,
-		TLS: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}, Run: uint32(seed),
+		Plan: plan, Targets: []generate.Target{r.Target("a"), r.Target("b")}, Network: r.Lab.Host("d1"), SNMPUser: rig.SNMPUser,
+		TLS: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}, Run: uint32(plan.Seed),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -81,42 +90,59 @@ func trapsUnderFaults(t *testing.T, seed int, binary string, env []string) error
 	n := &nemesis{r: r, rng: rng, up: &generate.Presence{}}
 	n.up.Up("a", time.Now())
 	n.up.Up("b", time.Now())
-	h := newHistory(r)
+	return &trial{t: t, r: r, g: g, n: n, h: newHistory(r)}
+}
 
-	ctx, cancel := context.WithTimeout(t.Context(), length)
+// run sends traps, and for some time reads and writes, while harm is done.
+func (x *trial) run(length time.Duration, harm func(ctx context.Context)) {
+	ctx, cancel := context.WithTimeout(x.t.Context(), length)
 	defer cancel()
 	var wg sync.WaitGroup
 	var sendErr error
-	wg.Go(func() { sendErr = g.Run(t.Context()) })
-	h.start(ctx, &wg)
-	n.run(ctx)
+	wg.Go(func() { sendErr = x.g.Run(x.t.Context()) })
+	x.h.start(ctx, &wg)
+	harm(ctx)
 	wg.Wait()
 	if sendErr != nil {
-		t.Fatal(sendErr)
+		x.t.Fatal(sendErr)
 	}
-	r.AwaitFull(90 * time.Second)
+}
 
-	var found []error
-	for _, host := range []string{"a", "b"} {
-		report, err := generate.Audit(generate.AuditConfig{Presence: n.up, Rules: rules()}, g.Journal(), r.Events(host))
-		if err != nil {
-			t.Fatal(err)
+// check returns what is wrong with a cluster that was harmed, and has time to heal.
+func (x *trial) check(heal time.Duration) error {
+	found := []error{x.h.check()}
+	if err := x.r.Healed(heal); err != nil {
+		found = append(found, err)
+	} else {
+		for _, host := range []string{"a", "b"} {
+			found = append(found, x.audit(host))
 		}
-		if err := report.Err(); err != nil {
-			found = append(found, fmt.Errorf("history of %s: %w", host, err))
-		}
-		if host == "a" {
-			t.Logf("seed %d: %d traps, %d occurrences, %d recorded, %d uncertain; %d faults; client operations: %s",
-				seed, report.Traps, report.Occurrences, report.Recorded, report.Uncertain, len(n.log)/2, h.summary())
-		}
+		found = append(found, sameDatabases(x.r))
 	}
-	found = append(found, h.check(), sameDatabases(r))
-	err = errors.Join(found...)
+	err := errors.Join(found...)
 	if err != nil {
-		t.Logf("what was done:\n%s", strings.Join(n.log, "\n"))
+		x.t.Logf("what was done:\n%s", strings.Join(x.n.log, "\n"))
 	}
 	return err
 }
+
+// audit compares what was sent with what a manager has recorded.
+func (x *trial) audit(host string) error {
+	report, err := generate.Audit(generate.AuditConfig{Presence: x.n.up, Rules: rules()}, x.g.Journal(), x.r.Events(host))
+	if err != nil {
+		return fmt.Errorf("history of %s: %w", host, err)
+	}
+	if host == "a" {
+		x.t.Logf("%d traps, %d occurrences, %d recorded, %d uncertain; %d faults; client operations: %s",
+			report.Traps, report.Occurrences, report.Recorded, report.Uncertain, len(x.n.log)/2, x.h.summary())
+	}
+	if err := report.Err(); err != nil {
+		return fmt.Errorf("history of %s: %w", host, err)
+	}
+	return nil
+}
+
+var errDiffer = errors.New("databases differ")
 
 // sameDatabases kills both managers and compares every row of what they left.
 // A kill in the moment of a commit leaves them an entry apart; then they start
@@ -131,13 +157,15 @@ func sameDatabases(r *rig.Rig) error {
 		a, b := r.Verify("a"), r.Verify("b")
 		if a.Entry == b.Entry {
 			if a.Hash != b.Hash || a.Digest != b.Digest {
-				return fmt.Errorf("databases differ: a %+v, b %+v", a, b)
+				return fmt.Errorf("%w: a %+v, b %+v", errDiffer, a, b)
 			}
 			return nil
 		}
 		r.Start("a")
 		r.Start("b")
-		r.AwaitFull(90 * time.Second)
+		if err := r.Healed(90 * time.Second); err != nil {
+			return err
+		}
 	}
 	return errors.New("the managers were never killed at the same entry")
 }

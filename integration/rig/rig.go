@@ -321,15 +321,22 @@ func (r *Rig) Ready(host string) {
 // managers have applied the same entry.
 func (r *Rig) AwaitFull(limit time.Duration) {
 	r.TB.Helper()
+	if err := r.Healed(limit); err != nil {
+		r.TB.Fatal(err)
+	}
+}
+
+// Healed is [Rig.AwaitFull] for tests that expect the opposite.
+func (r *Rig) Healed(limit time.Duration) error {
 	deadline := time.Now().Add(limit)
 	var why error
 	for time.Now().Before(deadline) {
 		if why = r.full(); why == nil {
-			return
+			return nil
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
-	r.TB.Fatalf("the cluster did not heal in %s: %v", limit, why)
+	return fmt.Errorf("the cluster did not heal in %s: %w", limit, why)
 }
 
 func (r *Rig) full() error {
