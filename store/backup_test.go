@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/futago/futago"
 )
@@ -118,11 +119,15 @@ func TestStore_RestoreUnderReaders(t *testing.T) {
 		t.Fatal(err)
 	}
 	insert(t, s, 5001, 5000)
-	var readers sync.WaitGroup
+	var readers, busy sync.WaitGroup
 	stop := make(chan struct{})
 	for range 4 {
+		busy.Add(1)
 		readers.Go(func() {
-			for {
+			for n := 0; ; n++ {
+				if n == 1 {
+					busy.Done()
+				}
 				select {
 				case <-stop:
 					return
@@ -141,6 +146,7 @@ func TestStore_RestoreUnderReaders(t *testing.T) {
 			}
 		})
 	}
+	busy.Wait() // all of them are in the middle of something
 	epoch := s.Epoch()
 	a, err := s.Restore(t.Context(), filepath.Join(dir, "copy"), cp.Sum)
 	if err != nil {
@@ -153,6 +159,54 @@ func TestStore_RestoreUnderReaders(t *testing.T) {
 		t.Errorf("after the restore: %+v, digest equal: %v", got, sum == want)
 	}
 	insert(t, s, 5001, 10)
+}
+
+func TestStore_RestoreWaitsForReaders(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	insert(t, s, 1, 100)
+	cp, err := s.Backup(t.Context(), filepath.Join(dir, "copy"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	inside, goOn := make(chan struct{}), make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		err := s.Heads(context.Background(), 1, 2, func(e *EventRow) error {
+			if e.ID == 1 {
+				close(inside)
+				<-goOn
+			}
+			return nil
+		})
+		if futago.CodeOf(err) != futago.CodeUnavailable {
+			t.Errorf("the reader was not asked to leave: %v", err)
+		}
+	})
+	<-inside
+	done := make(chan error, 1)
+	wg.Go(func() {
+		_, err := s.Restore(context.Background(), filepath.Join(dir, "copy"), cp.Sum)
+		done <- err
+	})
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+		if _, err := s.Applied(t.Context()); futago.CodeOf(err) == futago.CodeUnavailable {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("new readers are still let in")
+		}
+	}
+	select {
+	case err := <-done:
+		t.Errorf("replaced under a reader: %v", err)
+	default:
+	}
+	close(goOn)
+	wg.Wait()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
 }
 
 func TestStore_RestoreRefuses(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -80,10 +81,14 @@ func at(n uint64) uint64 { return n - (n-1)%stride }
 // and returns them.
 func fill(t testing.TB, s *store.Store, first, last uint64) []doc {
 	t.Helper()
-	docs := make([]doc, 0, (last-first)/stride+1)
-	for id := at(first + stride - 1); id <= last; {
+	return fillEvery(t, s, stride, at(first+stride-1), last)
+}
+
+func fillEvery(t testing.TB, s *store.Store, step, id, last uint64) (docs []doc) {
+	t.Helper()
+	for id <= last {
 		var list []store.EventRow
-		for ; id <= last && len(list) < 2000; id += stride {
+		for ; id <= last && len(list) < 2000; id += step {
 			r, trap := event(id)
 			docs = append(docs, doc{r, trap})
 			list = append(list, r)
@@ -95,7 +100,7 @@ func fill(t testing.TB, s *store.Store, first, last uint64) []doc {
 		if err := tx.InsertEvents(list); err != nil {
 			t.Fatal(err)
 		}
-		if err := tx.Commit(store.Applied{Index: id, NextEvent: id - stride + 1}); err != nil {
+		if err := tx.Commit(store.Applied{Index: id, NextEvent: id - step + 1}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -349,25 +354,78 @@ func all(t *testing.T, x *Index, q futago.EventQuery) (ids []uint64, incomplete 
 }
 
 func TestIndex_PagesGoOnWhereTheBudgetEnded(t *testing.T) {
+	for name, step := range map[string]uint64{"several segments": stride, "without gaps": 1} {
+		t.Run(name, func(t *testing.T) {
+			s := openStore(t, t.TempDir())
+			newest := at(4000 * step)
+			fillEvery(t, s, step, 1, newest)
+			x := openIndex(t, s)
+			index(t, x, newest-800*step)
+			for _, asc := range []bool{false, true} {
+				q := futago.EventQuery{Text: "beta", Ascending: asc, Limit: lookupBatch + 50}
+				x.o.Budget = time.Hour
+				want, n := all(t, x, q)
+				if n != 0 {
+					t.Fatalf("%d pages incomplete without need", n)
+				}
+				x.o.Budget = time.Nanosecond
+				got, n := all(t, x, q)
+				if n == 0 {
+					t.Error("no page was cut short")
+				}
+				if !slices.Equal(got, want) || len(want) < lookupBatch {
+					t.Errorf("ascending %v: %d events in short pages, want %d", asc, len(got), len(want))
+				}
+			}
+		})
+	}
+}
+
+// TestIndex_EachFilterAlone asks for everything that one filter wants.
+func TestIndex_EachFilterAlone(t *testing.T) {
 	s := openStore(t, t.TempDir())
-	newest := at(segSize + 9000)
-	fill(t, s, 1, newest)
+	docs := fill(t, s, 1, at(segSize+3000))
 	x := openIndex(t, s)
-	index(t, x, newest-2100)
-	for _, asc := range []bool{false, true} {
-		q := futago.EventQuery{Text: `"beta"`, Ascending: asc, Limit: 50}
-		x.o.Budget = time.Hour
-		want, n := all(t, x, q)
-		if n != 0 {
-			t.Fatalf("%d pages incomplete without need", n)
-		}
-		x.o.Budget = time.Nanosecond
-		got, n := all(t, x, q)
-		if n == 0 {
-			t.Error("no page was cut short")
-		}
-		if fmt.Sprint(got) != fmt.Sprint(want) || len(want) < 60 {
-			t.Errorf("ascending %v: %d events in short pages, want %d", asc, len(got), len(want))
+	index(t, x, segSize+1000)
+	some := docs[len(docs)/2]
+	sev := futago.SeverityCritical
+	one := netip.PrefixFrom(some.row.Source, some.row.Source.BitLen())
+	for name, c := range map[string]struct {
+		q    futago.EventQuery
+		want func(doc) bool
+	}{
+		"one source": {futago.EventQuery{Source: one}, func(d doc) bool { return d.row.Source == some.row.Source }},
+		"mapped source": {
+			futago.EventQuery{Source: netip.PrefixFrom(netip.AddrFrom16(one.Addr().As16()), 128)},
+			func(d doc) bool { return d.row.Source == some.row.Source },
+		},
+		"network": {
+			futago.EventQuery{Source: netip.MustParsePrefix("192.0.1.64/26")},
+			func(d doc) bool { return netip.MustParsePrefix("192.0.1.64/26").Contains(d.row.Source) },
+		},
+		"version 6": {futago.EventQuery{Source: netip.MustParsePrefix("::/0")}, func(d doc) bool { return d.row.Source.Is6() }},
+		"host":      {futago.EventQuery{Host: " ROUTER7.example"}, func(d doc) bool { return d.trap.Host == "Router7.example" }},
+		"severity":  {futago.EventQuery{MaxSeverity: &sev}, func(d doc) bool { return d.row.Severity <= sev }},
+		"kinds": {
+			futago.EventQuery{Kinds: []futago.Kind{futago.KindSNMPTrap, futago.KindInternal}},
+			func(d doc) bool { return d.row.Kind == futago.KindSNMPTrap },
+		},
+		"prefix": {futago.EventQuery{Text: "gam*"}, func(d doc) bool { return strings.Contains(d.trap.Message, "gamma7") }},
+	} {
+		for _, asc := range []bool{false, true} {
+			c.q.Ascending, c.q.Limit = asc, 1000
+			var want []uint64
+			for _, d := range docs {
+				if c.want(d) {
+					want = append(want, d.row.ID)
+				}
+			}
+			if !asc {
+				slices.Reverse(want)
+			}
+			if got, _ := all(t, x, c.q); !slices.Equal(got, want) || len(want) == 0 {
+				t.Errorf("%s, ascending %v: %d events, want %d", name, asc, len(got), len(want))
+			}
 		}
 	}
 }
