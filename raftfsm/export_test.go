@@ -15,3 +15,6 @@ func (n *Node) CopiesForTest() uint64 { return n.snapshots.copies.Load() }
 
 // LogNeededForTest is what the third vote needs.
 func (n *Node) LogNeededForTest() uint64 { return n.voter.LogNeeded() }
+
+// InRaft is how many entries the library has not answered.
+func (n *Node) InRaft() int64 { return n.inRaft.Load() }

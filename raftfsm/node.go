@@ -68,7 +68,10 @@ type Node struct {
 
 	acting  atomic.Bool // leader, and its barrier is behind it
 	since   atomic.Int64
-	pending sync.WaitGroup // futures under way
+	pending sync.WaitGroup // answers under way
+	inRaft  atomic.Int64   // entries that the library has not answered
+	gate    sync.RWMutex   // guards closing
+	closing bool           // nothing more is handed to the library
 	closed  chan struct{}
 	failure chan error // the first one; capacity 1
 	stop    context.CancelFunc
@@ -287,6 +290,9 @@ func (n *Node) Close() error {
 
 // teardown releases whatever Open has made so far.
 func (n *Node) teardown() error {
+	if n.raft != nil {
+		n.quiesce()
+	}
 	close(n.closed)
 	if n.stop != nil {
 		n.stop()

@@ -144,12 +144,14 @@ func (n *Node) serveProposal(w http.ResponseWriter, r *http.Request) proposeResp
 	if _, err := command.Decode(b); err != nil {
 		return proposeResponse{Error: toRPCError(err)}
 	}
-	f := n.submitLocal(b)
+	f := n.submitLocal(b, nil)
 	select {
 	case <-f.done:
 		return proposeResponse{Result: f.res, Error: toRPCError(f.err)}
 	case <-r.Context().Done():
 		return proposeResponse{Error: toRPCError(unknown(r.Context().Err()))}
+	case <-n.closed:
+		return proposeResponse{Error: toRPCError(unknown(errClosed))}
 	}
 }
 

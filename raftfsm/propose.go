@@ -78,12 +78,14 @@ func (n *Node) proposeOnce(ctx context.Context, data []byte) (machine.Result, er
 	case !ok:
 		return machine.Result{}, errNoLeader()
 	case leader == n.member:
-		f := n.submitLocal(data)
+		f := n.submitLocal(data, nil)
 		select {
 		case <-f.done:
 			return f.res, f.err
 		case <-ctx.Done():
 			return machine.Result{}, unknown(ctx.Err())
+		case <-n.closed:
+			return machine.Result{}, unknown(errClosed)
 		}
 	default:
 		return n.peers[leader].propose(ctx, data)
@@ -105,18 +107,31 @@ type localFuture struct {
 	err  error
 }
 
+var errClosed = errors.New("this member stops")
+
 // submitLocal hands an entry to this member's Raft. Entries submitted by one
-// goroutine keep their order.
-func (n *Node) submitLocal(data []byte) *localFuture {
+// goroutine keep their order. Whoever waits for the outcome heeds n.closed too,
+// see quiesce. When there is an outcome, then, unless nil, is called with it.
+func (n *Node) submitLocal(data []byte, then func(*localFuture)) *localFuture {
 	f := &localFuture{done: make(chan struct{})}
-	if !n.acting.Load() {
-		f.err = futago.Errorf(futago.CodeNotLeader, "member %s does not act as leader", n.member)
+	finish := func() {
 		close(f.done)
+		if then != nil {
+			then(f)
+		}
+	}
+	n.gate.RLock()
+	defer n.gate.RUnlock()
+	if n.closing || !n.acting.Load() {
+		f.err = futago.Errorf(futago.CodeNotLeader, "member %s does not act as leader", n.member)
+		finish()
 		return f
 	}
+	n.inRaft.Add(1)
 	af := n.raft.Apply(data, n.timing.EnqueueTimeout())
-	n.pending.Go(func() {
-		defer close(f.done)
+	go func() {
+		defer n.inRaft.Add(-1)
+		defer finish()
 		if err := af.Error(); err != nil {
 			f.err = n.classify(err)
 			return
@@ -129,8 +144,28 @@ func (n *Node) submitLocal(data []byte) *localFuture {
 		default:
 			f.err = unknown(fmt.Errorf("apply answered %T", r))
 		}
-	})
+	}()
 	return f
+}
+
+// quiesce takes no more entries and waits until the library has answered those
+// it has. What lies in its queue when it is shut down is never answered: the
+// goroutine that waits for it stays for good. That takes a library which cannot
+// even lose the lead within its time-outs; everybody else is told by n.closed.
+func (n *Node) quiesce() {
+	n.gate.Lock()
+	n.closing = true
+	n.gate.Unlock()
+	deadline := time.NewTimer(n.timing.EnqueueTimeout() + 2*n.timing.Heartbeat)
+	defer deadline.Stop()
+	for n.inRaft.Load() > 0 {
+		select {
+		case <-deadline.C:
+			n.log.Warn("entries are left without an answer", "entries", n.inRaft.Load())
+			return
+		case <-time.After(time.Millisecond):
+		}
+	}
 }
 
 // classify turns an error of raft's Apply into an outcome.

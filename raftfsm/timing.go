@@ -52,8 +52,9 @@ func (t Timing) raftConfig(member futago.MemberID) *raft.Config {
 	// Many entries in one Apply is the strongest lever on throughput. Their bytes
 	// are bounded beside it, see appendBytes and applyBytes.
 	c.MaxAppendEntries = 64
-	// Buffering the apply channel would leave futures unanswered at shutdown.
-	c.BatchApplyCh = false
+	// Batches of traps are handed over one after the other, in order. Without a
+	// buffer each would be written to the log alone. See Node.quiesce.
+	c.BatchApplyCh = true
 	// The configuration never changes; nobody is removed.
 	c.ShutdownOnRemove = false
 	// The database is the state; it knows its own applied index.

@@ -93,16 +93,14 @@ func (n *Node) submitBatchLocal(b *command.TrapBatch) *BatchFuture {
 		f.complete(command.BatchResult{}, err)
 		return f
 	}
-	lf := n.submitLocal(data)
-	n.compactMu.Unlock()
-	n.pending.Go(func() {
-		<-lf.done
+	n.submitLocal(data, func(lf *localFuture) {
 		if lf.err != nil {
 			f.complete(command.BatchResult{}, lf.err)
 			return
 		}
 		f.complete(lf.res.Batch, lf.res.Err())
 	})
+	n.compactMu.Unlock()
 	return f
 }
 
