@@ -114,21 +114,33 @@ func TestJoin(t *testing.T) {
 	t.Run("member link", func(t *testing.T) { handshake(t, a, b) })
 }
 
+// shake connects a dialler to an accepting end and returns what one of them
+// has against the other.
+func shake(t *testing.T, accept, dial *tls.Config) error {
+	t.Helper()
+	ca, cb := net.Pipe()
+	done := make(chan error, 1)
+	go func() {
+		err := tls.Server(ca, accept).HandshakeContext(t.Context())
+		_ = ca.Close()
+		done <- err
+	}()
+	err := tls.Client(cb, dial).HandshakeContext(t.Context())
+	if err == nil {
+		_, _ = cb.Read(make([]byte, 1)) // the server judges after the client has ended
+	}
+	_ = cb.Close()
+	if serr := <-done; err == nil {
+		err = serr
+	}
+	return err
+}
+
 // handshake proves that the two members accept each other, by name.
 func handshake(t *testing.T, a, b *cluster.Dir) {
 	id := a.Node().ClusterID
 	dial := func(want futago.MemberID) error {
-		ca, cb := net.Pipe()
-		srv := tls.Server(ca, a.Keys().PeerTLS(id, ""))
-		cli := tls.Client(cb, b.Keys().PeerTLS(id, want))
-		done := make(chan error, 1)
-		go func() { done <- srv.HandshakeContext(t.Context()) }()
-		err := cli.HandshakeContext(t.Context())
-		_ = cb.Close()
-		if serr := <-done; err == nil {
-			err = serr
-		}
-		return err
+		return shake(t, a.Keys().PeerTLS(id, ""), b.Keys().PeerTLS(id, want))
 	}
 	if err := dial(futago.MemberA); err != nil {
 		t.Errorf("b dials a: %v", err)

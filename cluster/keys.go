@@ -22,7 +22,9 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/futago/futago"
@@ -37,6 +39,9 @@ type Keys struct {
 	cert    tls.Certificate
 	leaf    *x509.Certificate
 	sealKey [32]byte
+
+	mu    sync.Mutex // guards joins
+	joins map[futago.MemberID]uint64
 }
 
 // certYears is the lifetime of CA and member certificates: longer than an
@@ -44,9 +49,48 @@ type Keys struct {
 // the cluster would have made itself.
 const certYears = 20
 
-// MemberURI is the name in a member's certificate.
-func MemberURI(clusterID string, m futago.MemberID) string {
-	return "futago://" + clusterID + "/" + string(m)
+// identity is who a certificate names: a member, and the how-manieth join that
+// made its directory. A later join puts an earlier one's directory out of use,
+// for both would vote under one name.
+type identity struct {
+	member futago.MemberID
+	joins  uint64
+}
+
+// uri is how an identity stands in a certificate.
+func (i identity) uri(clusterID string) string {
+	return fmt.Sprintf("futago://%s/%s/%d", clusterID, i.member, i.joins)
+}
+
+// identityOf reads a certificate of the cluster.
+func identityOf(clusterID string, c *x509.Certificate) (id identity, err error) {
+	for _, u := range c.URIs {
+		name, joins, _ := strings.Cut(strings.TrimPrefix(u.Path, "/"), "/")
+		id.member = futago.MemberID(name)
+		id.joins, err = strconv.ParseUint(joins, 10, 64)
+		if err == nil && u.Scheme == "futago" && u.Host == clusterID && id.member.Valid() {
+			return id, nil
+		}
+	}
+	return id, futago.Errorf(futago.CodeUnauthorized, "the certificate names no member of cluster %s", clusterID)
+}
+
+// supersede makes the member link refuse directories of earlier joins.
+func (k *Keys) supersede(members map[futago.MemberID]Addresses) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.joins == nil {
+		k.joins = map[futago.MemberID]uint64{}
+	}
+	for m, a := range members {
+		k.joins[m] = max(k.joins[m], a.Joins)
+	}
+}
+
+func (k *Keys) superseded(id identity) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return id.joins < k.joins[id.member]
 }
 
 func newClusterKeys(n Node, now time.Time) (*Keys, error) {
@@ -96,7 +140,7 @@ func (k *Keys) sign(pub crypto.PublicKey, clusterID string, m futago.MemberID, a
 	if k.caKey == nil {
 		return nil, futago.Errorf(futago.CodeUnavailable, "this member holds no CA key").WithAction("join through a manager")
 	}
-	uri, err := url.Parse(MemberURI(clusterID, m))
+	uri, err := url.Parse(identity{m, a.Joins}.uri(clusterID))
 	if err != nil {
 		return nil, err
 	}
@@ -191,23 +235,18 @@ func (k *Keys) verifyMember(clusterID string, chain []*x509.Certificate) (futago
 		return "", futago.Errorf(futago.CodeUnauthorized, "the certificate of the other side is not of this cluster").
 			WithAction("it belongs to cluster %q; join that host to this cluster with a new token", chain[0].Issuer.CommonName).Wrap(err)
 	}
-	return MemberOf(clusterID, chain[0])
+	id, err := identityOf(clusterID, chain[0])
+	if err == nil && k.superseded(id) {
+		err = futago.Errorf(futago.CodeUnauthorized, "this directory of member %s was given up: another has joined in its place", id.member).
+			WithAction("stop it, and keep it only as a copy")
+	}
+	return id.member, err
 }
 
 // signedBy proves that leaf is ca's own. The dates are not looked at: nothing is
 // renewed here before they run out, and a host whose clock is wrong must not
 // take its member out of the cluster.
 func signedBy(leaf, ca *x509.Certificate) error { return leaf.CheckSignatureFrom(ca) }
-
-// MemberOf reads the member's name from a certificate of the cluster.
-func MemberOf(clusterID string, c *x509.Certificate) (futago.MemberID, error) {
-	for _, u := range c.URIs {
-		if s, ok := strings.CutPrefix(u.String(), "futago://"+clusterID+"/"); ok && futago.MemberID(s).Valid() {
-			return futago.MemberID(s), nil
-		}
-	}
-	return "", futago.Errorf(futago.CodeUnauthorized, "the certificate names no member of cluster %s", clusterID)
-}
 
 // Derive makes a key for one purpose from the cluster's key; it is the same on
 // all members (RFC 5869, expand only, for the cluster's key is random already).
@@ -393,16 +432,16 @@ func damaged(dir, name string, err error) error {
 func (k *Keys) check(n Node) error {
 	const mixed = "this directory was put together from two: put the right node.json and pki/ back, or join anew with an empty directory"
 	err := signedBy(k.leaf, k.caCert)
-	var m futago.MemberID
+	var id identity
 	if err == nil {
-		m, err = MemberOf(n.ClusterID, k.leaf)
+		id, err = identityOf(n.ClusterID, k.leaf)
 	}
 	if err != nil {
 		return futago.Errorf(futago.CodeConflict, "node.json is of member %s of cluster %q, the certificate in pki/ is not", n.Member, n.ClusterName).
 			WithAction(mixed).Wrap(err)
 	}
-	if m != n.Member {
-		return futago.Errorf(futago.CodeConflict, "node.json is of member %s, the certificate in pki/ of member %s", n.Member, m).WithAction(mixed)
+	if id.member != n.Member {
+		return futago.Errorf(futago.CodeConflict, "node.json is of member %s, the certificate in pki/ of member %s", n.Member, id.member).WithAction(mixed)
 	}
 	if signer, ok := k.cert.PrivateKey.(crypto.Signer); !ok || !fits(signer, k.leaf) || (k.caKey != nil && !fits(k.caKey, k.caCert)) {
 		return futago.Errorf(futago.CodeCorrupt, "a key in pki/ does not fit its certificate").WithAction(restore)

@@ -137,6 +137,7 @@ func (d *Dir) load() error {
 	if err := keys.check(n); err != nil {
 		return err
 	}
+	keys.supersede(n.Members)
 	d.node, d.keys = n, keys
 	return nil
 }
@@ -216,6 +217,7 @@ func (d *Dir) AddMember(m futago.MemberID, a Addresses) (bool, error) {
 		return false, err
 	}
 	d.node = n
+	d.keys.supersede(n.Members)
 	return true, nil
 }
 

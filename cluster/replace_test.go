@@ -46,6 +46,14 @@ func TestJoin_InPlaceOfALostMember(t *testing.T) {
 		t.Errorf("a newer address was not taken up: %v, %v", news, err)
 	}
 	handshake(t, a, b2)
+	// The old directory is refused by who knows, in both directions.
+	id := a.Node().ClusterID
+	if err := shake(t, a.Keys().PeerTLS(id, ""), b1.Keys().PeerTLS(id, futago.MemberA)); futago.CodeOf(err) != futago.CodeUnauthorized {
+		t.Errorf("a takes the old b: %v", err)
+	}
+	if err := shake(t, b1.Keys().PeerTLS(id, ""), a.Keys().PeerTLS(id, futago.MemberB)); futago.CodeOf(err) != futago.CodeUnauthorized {
+		t.Errorf("a dials the old b: %v", err)
+	}
 }
 
 // TestJoin_Founder replaces the founder itself, through the manager that joined it.

@@ -39,7 +39,8 @@ const (
 	portAPI, portCluster, portWitness = "7700", "7701", "7702"
 
 	portSyslog, portSyslogTLS = "5514", "6514"
-	portSNMP, portCustom      = "1162", "8082"
+	portCustom, portCustomTLS = "8082", "8083"
+	portSNMP                  = "1162"
 )
 
 // demo is one demonstration.

@@ -21,7 +21,7 @@ import (
 func checkPorts(ctx context.Context) error {
 	want := []struct{ network, host, port string }{{"tcp", hostW, portWitness}}
 	for _, h := range []string{hostA, hostB} {
-		for _, p := range []string{portAPI, portCluster, portSyslog, portSyslogTLS, portCustom} {
+		for _, p := range []string{portAPI, portCluster, portSyslog, portSyslogTLS, portCustom, portCustomTLS} {
 			want = append(want, struct{ network, host, port string }{"tcp", h, p})
 		}
 		for _, p := range []string{portSyslog, portSNMP} {

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 
 	"golang.org/x/sync/errgroup"
@@ -240,7 +241,10 @@ func (in *intake) run(ctx context.Context) error {
 func (in *intake) close() error {
 	var errs []error
 	for _, undo := range slices.Backward(in.cleanups) {
-		errs = append(errs, undo())
+		// A receiver that has run has closed its socket by itself.
+		if err := undo(); err != nil && !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
 	}
 	return errors.Join(errs...)
 }

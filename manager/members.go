@@ -3,7 +3,10 @@ package manager
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"net"
+	"net/url"
 	"sync"
 	"time"
 
@@ -75,6 +78,20 @@ func (m *Manager) ask(ctx context.Context, s *session, id futago.MemberID) (a an
 		}
 	}
 	return a
+}
+
+// problem says in a few words why a member gave no answer.
+func problem(err error) string {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return "no answer within " + askTimeout.String()
+	}
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "remote error" {
+		return "it refuses this member's certificate: one of the two is of another cluster, or was given up when another host joined in its place"
+	}
+	if u, ok := errors.AsType[*url.Error](err); ok {
+		err = u.Err // the URL is nominal
+	}
+	return err.Error()
 }
 
 // askAll asks every member at once, within askTimeout.

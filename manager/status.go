@@ -47,7 +47,7 @@ func (m *Manager) status(ctx context.Context) futago.ClusterStatus {
 		ms := futago.MemberStatus{Member: id, Address: m.dir.Node().Members[id].API}
 		a := answers[id]
 		if a.err != nil {
-			ms.Problem = a.err.Error()
+			ms.Problem = problem(a.err)
 		} else {
 			a.fill(&ms)
 		}
@@ -87,7 +87,7 @@ func (m *Manager) thirdVote(st *futago.ClusterStatus, answers map[futago.MemberI
 		tv := futago.ThirdVoteStatus{Kind: string(cluster.ThirdVoteManager), ReadAt: st.Now, Reachable: w.err == nil && w.local.State == stateRunning}
 		switch {
 		case w.err != nil:
-			tv.Problem = w.err.Error()
+			tv.Problem = problem(w.err)
 		case !tv.Reachable:
 			tv.Problem = w.local.Detail
 		}
