@@ -92,7 +92,11 @@ func (a *API) streamOperation(api huma.API) {
 		}
 		return &streamOutput{Body: func(hc huma.Context) {
 			defer release()
-			_, w := humachi.Unwrap(hc)
+			r, w := humachi.Unwrap(hc)
+			if r.Method == http.MethodHead {
+				w.Header().Set("Content-Type", "text/event-stream")
+				return // there is no body to follow
+			}
 			f := &follower{api: a, w: w, rc: http.NewResponseController(w), q: q, cursor: cursor, check: callerOf(ctx).check}
 			f.run(hc.Context()) //nolint:contextcheck // the request's own, which is not bounded in time
 		}}, nil
@@ -313,6 +317,9 @@ func (f *follower) flush() error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", errReader, err)
 	}
+	// HTTP/2 resets a stream whose deadline passes, even when nothing is being
+	// written; the next look may take a while.
+	_ = f.rc.SetWriteDeadline(time.Time{})
 	return nil
 }
 

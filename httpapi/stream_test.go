@@ -206,6 +206,17 @@ func TestFollowEndsWithAnExplanation(t *testing.T) {
 	})
 }
 
+// TestHeadOfAStream: it ends, and takes no place.
+func TestHeadOfAStream(t *testing.T) {
+	s := newServer(t)
+	a := s.do(t, request{method: http.MethodHead, path: streamURL, token: s.tokens["viewer"]})
+	if a.status != 200 || a.header.Get("Content-Type") != "text/event-stream" {
+		t.Errorf("%d, %v", a.status, a.header)
+	}
+	wantStatus(t, s.with(t, s.session(t), http.MethodHead, "/live", nil), 200)
+	waitFor(t, "end", func() bool { return strings.Contains(string(s.get(t, "/metrics").body), "\nfutago_http_streams 0\n") })
+}
+
 func TestTooManyStreams(t *testing.T) {
 	s := newServer(t)
 	var readers []*reader

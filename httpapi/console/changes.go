@@ -22,6 +22,9 @@ const (
 // changes streams "events" after commits, "status" every two seconds, and
 // "sign-in" or "bye" at its end.
 func (c *console) changes(w http.ResponseWriter, r *http.Request, who Caller) error {
+	if r.Method == http.MethodHead {
+		return nil // there is no body to follow
+	}
 	release, err := c.o.Stream()
 	if err != nil {
 		return err

@@ -62,10 +62,10 @@
       if (r.status === 401) { location.reload(); return; }
       if (!r.ok) return;
       const html = await r.text();
-      const open = [...part.querySelectorAll("details")].map((d) => d.open);
+      const open = new Set([...part.querySelectorAll("details[open]")].map((d) => d.dataset.keep));
       const focused = part.contains(document.activeElement) ? document.activeElement.id : "";
       part.innerHTML = html;
-      part.querySelectorAll("details").forEach((d, i) => { d.open = open[i] || false; });
+      for (const d of part.querySelectorAll("details")) d.open = open.has(d.dataset.keep);
       if (focused && $(focused)) $(focused).focus();
       localTimes(part);
       marks();
