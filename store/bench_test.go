@@ -3,6 +3,7 @@ package store
 import (
 	"os"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"testing"
 
@@ -84,4 +85,65 @@ func BenchmarkCommitEmpty(b *testing.B) {
 	for n := range b.N {
 		write(b, s, Applied{Index: uint64(n), NextEvent: 1}, func(*Tx) error { return nil })
 	}
+}
+
+// BenchmarkWhole measures what concerns the database as a whole. Checkpoint and
+// opening must not depend on its size, which FUTAGO_BENCH_EVENTS sets (100000
+// by default); backup and digest do.
+func BenchmarkWhole(b *testing.B) {
+	size := uint64(100_000)
+	if v, err := strconv.ParseUint(os.Getenv("FUTAGO_BENCH_EVENTS"), 10, 64); err == nil {
+		size = v
+	}
+	dir := b.TempDir()
+	s := open(b, dir)
+	b.Cleanup(func() { _ = s.Close() }) // the last one of those opened below
+	next := uint64(1)
+	more := func(n uint64) {
+		for end := next + n; next < end; next += benchBatch {
+			insert(b, s, next, benchBatch)
+		}
+	}
+	more(size)
+	if fi, err := os.Stat(s.Path()); err == nil {
+		b.Logf("%d events, %d MB", size, fi.Size()>>20)
+	}
+	b.Run("checkpoint-after-10000-events", func(b *testing.B) {
+		for range b.N {
+			b.StopTimer()
+			more(10_000)
+			b.StartTimer()
+			if err := s.Checkpoint(b.Context()); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("reopen", func(b *testing.B) {
+		for range b.N {
+			if err := s.Close(); err != nil {
+				b.Fatal(err)
+			}
+			var err error
+			if s, err = Open(b.Context(), s.o); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("backup", func(b *testing.B) {
+		for n := range b.N {
+			if _, err := s.Backup(b.Context(), filepath.Join(dir, "copy"+strconv.Itoa(n))); err != nil {
+				b.Fatal(err)
+			}
+			if err := os.Remove(filepath.Join(dir, "copy"+strconv.Itoa(n))); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("digest", func(b *testing.B) {
+		for range b.N {
+			if _, _, err := s.Digest(b.Context()); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 }
