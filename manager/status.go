@@ -149,7 +149,8 @@ func compare(st *futago.ClusterStatus, s *session, answers map[futago.MemberID]a
 	own := s.machine.Applied()
 	if sum, ok := s.machine.HashAt(peer.AskedIndex); ok && peer.AskedHash != "" {
 		set(peer.AskedIndex, hex.EncodeToString(sum[:]) == peer.AskedHash)
-	} else if sum, ok := s.machine.HashAt(peer.Applied); ok && peer.Applied <= own.Index {
+	} else if sum, ok := s.machine.HashAt(peer.Applied); ok && peer.Hash != "" && peer.Applied <= own.Index {
+		// A member without a database has no hash.
 		set(peer.Applied, hex.EncodeToString(sum[:]) == peer.Hash)
 	}
 }
