@@ -156,7 +156,7 @@ func (s *site) send(hosts ...string) string {
 
 func (s *site) datagram(host string, port uint16, b []byte) {
 	s.t.Helper()
-	c, err := s.Lab.Host("d1").DialContext(s.t.Context(), "udp4", s.Lab.Host(host).AddrPort(port).String())
+	c, err := s.Lab.Host("d1").DialContext(context.WithoutCancel(s.t.Context()), "udp4", s.Lab.Host(host).AddrPort(port).String())
 	if err == nil {
 		_, err = c.Write(b)
 		err = errors.Join(err, c.Close())
