@@ -83,6 +83,8 @@ type guardedLog struct {
 	entries  atomic.Int64
 	failed   atomic.Bool
 	fail     func(error)
+	// applied is the state machine's last entry; nil in tests without one.
+	applied func() uint64
 }
 
 func (g *guardedLog) IsMonotonic() bool { return true }
@@ -105,7 +107,21 @@ func (g *guardedLog) StoreLogs(ls []*raft.Log) error {
 	return err
 }
 
+// DeleteRange drops the log's beginning, which a snapshot covers, or its end,
+// which a leader contradicts. It refuses to drop an end that was applied: what
+// was applied was acknowledged, so this member and the leader have two histories,
+// and only an operator can choose.
 func (g *guardedLog) DeleteRange(lo, hi uint64) error {
+	first, err := g.FirstIndex()
+	if err != nil {
+		return err
+	}
+	if g.applied != nil && lo > first && lo <= g.applied() {
+		err := futago.Errorf(futago.CodeCorrupt, "the leader contradicts entry %d, and this member has applied all up to %d", lo, g.applied()).
+			WithAction("the other manager was made the leader without this one's entries: move this data directory away, keep it, and join anew")
+		g.report(err)
+		return err
+	}
 	g.recent.drop()
 	g.backlog.deleted(lo, hi)
 	return g.write(func() error { return g.LogStore.DeleteRange(lo, hi) })

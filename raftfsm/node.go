@@ -108,7 +108,7 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	}
 	n.logs = &guardedLog{
 		LogStore: st, recent: newRecentLogs(recentBytes), path: cfg.Dir.Path("raft.db"), fail: n.fail,
-		patience: n.timing.RPCTimeout() / 2,
+		patience: n.timing.RPCTimeout() / 2, applied: func() uint64 { return n.machine.Applied().Index },
 	}
 	defer func() {
 		if err != nil {

@@ -21,7 +21,7 @@ type VoteConfig struct {
 func (n *Node) newVoter(ctx context.Context) (closableTransport, error) {
 	v, err := thirdvote.Open(ctx, thirdvote.Config{
 		Self: n.member, Identity: register.Identity(n.cfg.Dir.Node().Identity()), Register: n.cfg.Vote.Register,
-		Peer: greeter{n}, File: n.cfg.Dir.Path("thirdvote.json"),
+		Peer: greeter{n}, File: n.cfg.Dir.Path(voteFile),
 		HeartbeatTimeout: n.timing.Heartbeat, Logger: n.cfg.Logger, OnEvent: n.cfg.Vote.OnEvent,
 	}, n.logs)
 	if err != nil {

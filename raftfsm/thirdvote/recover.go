@@ -20,7 +20,9 @@ import (
 // and otherwise join again with an empty data directory.
 //
 // The record is written on whatever the register shows, in a term above the
-// manager's and the register's, so that nobody's earlier vote counts in it.
+// manager's and the register's, so that nobody's earlier vote counts in it. Where
+// the record names this manager anyway and never went back, CodeConflict: it can
+// go on by the rules.
 func Seize(ctx context.Context, r register.Register, file string, self futago.MemberID, id register.Identity, stable raft.StableStore) (register.Record, error) {
 	mem, err := loadMemory(file, id)
 	if err != nil {
@@ -35,6 +37,10 @@ func Seize(ctx context.Context, r register.Register, file string, self futago.Me
 	missing := errors.Is(err, register.ErrMissing)
 	if err != nil && !missing {
 		return register.Record{}, futago.Errorf(futago.CodeUnavailable, "the register cannot be read").Wrap(err)
+	}
+	if _, _, ok := rules.Judge(rules.Switches{}, mem.Mark, old); !missing && ok && old.Holds(self, id) {
+		return old, futago.Errorf(futago.CodeConflict, "the register names manager %s as a holder already", self).
+			WithAction("start this manager: it can go on without that")
 	}
 	if !missing {
 		next.IdentityA, next.IdentityB = old.IdentityA, old.IdentityB
