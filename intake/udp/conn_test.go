@@ -191,6 +191,17 @@ func TestRun_HandsOverInOrder(t *testing.T) {
 	}
 }
 
+// A socket that nobody sends to holds nothing back.
+func TestRun_SilentSocketStaysIdle(t *testing.T) {
+	s := &sink{}
+	start(t, listen(t, Config{}), s)
+	poll(t, "third idle", func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return len(s.idles) >= 3 && s.idles[2].Sub(s.idles[0]) >= idleEvery
+	})
+}
+
 func TestRun_IdleCoversEverythingHandedOver(t *testing.T) {
 	c := listen(t, Config{})
 	from := dial(t, c.Addr())

@@ -17,14 +17,19 @@ import (
 // socket. What goes back further is a clock that was set.
 const stepBack = time.Second
 
+// idleEvery is how often a silent socket is looked at, so that its word that
+// nothing has arrived does not grow old: what other receivers take in is final
+// only up to the oldest such word.
+const idleEvery = 200 * time.Millisecond
+
 // drainLimit bounds how long a stopping Run reads what is left in the socket.
 const drainLimit = 5 * time.Second
 
 // Run reads until ctx ends or the socket is closed; not twice at once. It hands
-// over every batch by handle, and each time it finds the socket empty it calls
-// idle with a time before which everything that arrived has been handed over.
-// Both run in Run's goroutine. The batch and its data belong to Run again when
-// handle returns.
+// over every batch by handle, and each time it finds the socket empty, about five
+// times a second while it stays so, it calls idle with a time before which
+// everything that arrived has been handed over. Both run in Run's goroutine. The
+// batch and its data belong to Run again when handle returns.
 //
 // When ctx ends, Run first hands over what had arrived by then, for at most
 // five seconds, and then returns nil. An error of handle ends Run at once and
@@ -47,6 +52,10 @@ func (c *Conn) Run(ctx context.Context, handle func([]Datagram) error, idle func
 
 	read := l.read // one closure for all turns
 	for {
+		_ = c.pc.SetReadDeadline(time.Now().Add(idleEvery)) // fails only after Close
+		if ctx.Err() != nil {                               // it may have undone what ends the wait
+			return l.drain()
+		}
 		err := c.raw.Read(read)
 		switch {
 		case l.err != nil && isTransient(l.err):
