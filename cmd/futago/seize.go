@@ -64,7 +64,8 @@ func (c *seizeCmd) Run(e *env) error {
 	defer reg.Close()
 	rec, err := raftfsm.Seize(e.ctx, d, reg)
 	if err == nil {
-		fmt.Fprintf(e.out, "The record says now: %s.\nStart this manager, then run futago seize --follow on the other one and start that.\n", rec)
+		fmt.Fprintf(e.out, "The record says now: %s.\nStart this manager. If the other one has its data still, run futago seize --follow there "+
+			"before you start it;\notherwise join it anew (futago token join --member %s).\n", rec, n.Member.Peer())
 	}
 	return err
 }

@@ -129,7 +129,7 @@ func dialTLS(dial func(ctx context.Context, network, address string) (net.Conn, 
 			VerifyConnection: func(s tls.ConnectionState) error {
 				if len(s.PeerCertificates) == 0 || !pinned(s.PeerCertificates[0], pin) {
 					return futago.Errorf(futago.CodeForbidden, "%s is not the witness of the invitation: its key is another one", address).
-						WithAction("check the address; if the witness lost its data directory, see \"Running a witness\" in docs/third-vote.md")
+						WithAction("check the address; if the witness lost its data directory, see futago seize in docs/third-vote.md")
 				}
 				return nil
 			},

@@ -174,7 +174,7 @@ func (s *Server) fail(w http.ResponseWriter, op, name string, cur *record, err e
 	case futago.CodeOf(err) == futago.CodeCorrupt:
 		s.log.Error("record cannot be served", slog.String("cluster", name), slog.Any("error", err))
 		s.refuse(w, op, outCorrupt, problem(http.StatusInternalServerError, futago.CodeCorrupt, err.Error(),
-			"see \"Running a witness\" in docs/third-vote.md; never put an older copy in its place"))
+			"see futago seize in docs/third-vote.md; never put an older copy in its place"))
 	case diskFull(err):
 		s.log.Error("disk is full", slog.String("cluster", name), slog.Any("error", err))
 		s.refuse(w, op, outFull, problem(http.StatusInsufficientStorage, futago.CodeStorageFull,
