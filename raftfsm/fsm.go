@@ -81,7 +81,7 @@ func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
 		// Raft counts entries as applied that the state machine refused.
 		return nil, errApplyStopped
 	}
-	return reference{f.n}, nil
+	return reference{f.n, f.n.machine.Applied().Index}, nil
 }
 
 // Restore implements [raft.FSM]: a snapshot was received and lies in the
@@ -96,13 +96,19 @@ func (f *fsm) Restore(io.ReadCloser) error {
 }
 
 // reference is a snapshot that points at the live database.
-type reference struct{ n *Node }
+type reference struct {
+	n       *Node
+	applied uint64
+}
 
 // Persist implements [raft.FSMSnapshot]: makes the database durable, so that
 // the log before the snapshot's index is not needed any more.
 func (r reference) Persist(sink raft.SnapshotSink) error {
 	if err := r.n.store.Checkpoint(context.Background()); err != nil {
 		return errors.Join(err, sink.Cancel())
+	}
+	if k, ok := sink.(*snapshotSink); ok {
+		k.applied = r.applied
 	}
 	return sink.Close()
 }

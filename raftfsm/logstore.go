@@ -15,6 +15,7 @@ import (
 	berrors "go.etcd.io/bbolt/errors"
 
 	"github.com/futago/futago"
+	"github.com/futago/futago/raftfsm/command"
 )
 
 // LogStore is what a Raft log must offer here. Another implementation than
@@ -34,6 +35,9 @@ func openBolt(dir string) (st LogStore, err error) {
 			err = corruptLog(path, fmt.Errorf("%v", p))
 		}
 	}()
+	if err := checkBolt(path); err != nil {
+		return nil, corruptLog(path, err)
+	}
 	b, err := raftboltdb.New(raftboltdb.Options{
 		Path: path, MsgpackUseNewTimeFormat: true,
 		BoltOptions: &bbolt.Options{
@@ -55,9 +59,13 @@ func openBolt(dir string) (st LogStore, err error) {
 	}
 }
 
+// joinAnew is what an operator can do about a damaged log.
+const joinAnew = "the other members have the same entries: move this member's data directory away and join anew " +
+	"(futago token join on the other manager)"
+
 func corruptLog(path string, err error) error {
 	return futago.Errorf(futago.CodeCorrupt, "the Raft log %s is damaged", path).
-		WithAction("the other members have the same entries: move this member's data directory away and join anew").Wrap(err)
+		WithAction(joinAnew).Wrap(err)
 }
 
 func storageFull(path string, err error) error {
@@ -149,13 +157,48 @@ func (g *guardedLog) GetLog(i uint64, l *raft.Log) (err error) {
 		}
 	}()
 	err = g.LogStore.GetLog(i, l)
-	if err == nil && l.Index != i {
-		err = corruptLog(g.path, fmt.Errorf("entry %d stands in the place of %d", l.Index, i))
+	switch {
+	case err == nil:
+		err = g.intact(i, l)
+	case !errors.Is(err, raft.ErrLogNotFound):
+		err = corruptLog(g.path, fmt.Errorf("entry %d: %w", i, err))
 	}
 	if err != nil && !errors.Is(err, raft.ErrLogNotFound) {
 		g.report(err)
 	}
 	return err
+}
+
+// intact refuses an entry that is not what was written: it is neither applied
+// nor sent to another member.
+func (g *guardedLog) intact(i uint64, l *raft.Log) error {
+	if l.Index != i {
+		return corruptLog(g.path, fmt.Errorf("entry %d stands in the place of %d", l.Index, i))
+	}
+	if l.Type == raft.LogCommand {
+		if _, err := command.Inspect(l.Data); err != nil {
+			return corruptLog(g.path, fmt.Errorf("entry %d: %w", i, err))
+		}
+	}
+	return nil
+}
+
+// newRaft starts the library, which panics when it cannot read an entry of the log.
+func newRaft(c *raft.Config, f raft.FSM, logs *guardedLog, snaps raft.SnapshotStore, t raft.Transport) (r *raft.Raft, err error) {
+	defer func() {
+		p := recover()
+		if p == nil {
+			return
+		}
+		cause, ok := p.(error)
+		if !ok {
+			cause = fmt.Errorf("%v", p)
+		}
+		if err = cause; futago.CodeOf(err) != futago.CodeCorrupt {
+			err = corruptLog(logs.path, cause)
+		}
+	}()
+	return raft.NewRaft(c, f, logs, logs, snaps, t)
 }
 
 func (g *guardedLog) write(f func() error) (err error) {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 
 	"github.com/futago/futago"
 	"github.com/futago/futago/cluster"
@@ -157,7 +158,7 @@ func (n *Node) start(ctx context.Context, node cluster.Node) (err error) {
 	if err := n.bootstrap(node, conf, trans); err != nil {
 		return err
 	}
-	r, err := raft.NewRaft(conf, n.fsm, n.logs, n.logs, n.snapshots, trans)
+	r, err := newRaft(conf, n.fsm, n.logs, n.snapshots, trans)
 	if err != nil {
 		return fmt.Errorf("start raft: %w", err)
 	}
@@ -204,14 +205,17 @@ func (n *Node) finishInstall(ctx context.Context) error {
 	path := n.snapshots.installedPath(f)
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		// Taken over before the crash; only the reference is left to be written.
-		return n.snapshots.settle(f)
+		return n.snapshots.settle(f, n.machine.Applied().Index)
 	}
 	n.log.Info("taking over the received snapshot", "index", f.Meta.Index)
 	if err := n.machine.Restore(ctx, path, [32]byte(f.Sum)); err != nil {
 		return fmt.Errorf("take over snapshot %s: %w", f.Meta.ID, err)
 	}
-	return n.snapshots.settle(f)
+	return n.snapshots.settle(f, n.machine.Applied().Index)
 }
+
+// termKey is where the library keeps its term in the stable store.
+var termKey = []byte("CurrentTerm")
 
 // checkLog refuses a log that does not reach the database's applied index with
 // no snapshot in between: raft.db and state.db are then of two histories, or
@@ -226,15 +230,27 @@ func (n *Node) checkLog() error {
 	if err != nil {
 		return err
 	}
-	metas, err := n.snapshots.List()
+	refs, err := n.snapshots.all()
 	if err != nil {
 		return err
 	}
-	var snap uint64
-	if len(metas) > 0 {
-		snap = metas[0].Index
+	var snap, snapped uint64
+	if len(refs) > 0 {
+		snap, snapped = refs[0].Meta.Index, refs[0].Applied
+	}
+	// A snapshot that was received leaves no entries behind, but never a member
+	// that has been in no term.
+	term, err := n.logs.GetUint64(termKey)
+	if err != nil && !errors.Is(err, raftboltdb.ErrKeyNotFound) {
+		return err
 	}
 	switch {
+	case applied > 0 && term == 0:
+		return futago.Errorf(futago.CodeCorrupt, "raft.db is empty, and state.db has applied %d entries", applied).
+			WithAction("put raft.db back if it was moved; else move the data directory away and join anew")
+	case applied < snapped:
+		return futago.Errorf(futago.CodeCorrupt, "state.db has applied %d entries, the snapshot in snapshots/ was taken at %d", applied, snapped).
+			WithAction("put state.db back if it was moved; else move the data directory away and join anew")
 	case applied > max(last, snap) && snap == 0:
 		return futago.Errorf(futago.CodeCorrupt, "state.db has applied entry %d, raft.db ends at %d", applied, last).
 			WithAction("one of the two files is a copy from another time: move the data directory away and join anew")

@@ -2,6 +2,7 @@ package raftfsm_test
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/http/httptest"
 	"path/filepath"
@@ -101,24 +102,40 @@ func newRig(t *testing.T, reg *registertest.Register) *rig {
 // start runs a member; the others learn its port.
 func (r *rig) start(id futago.MemberID) *member {
 	r.t.Helper()
+	m, err := r.open(id)
+	if err != nil {
+		r.t.Fatalf("start %s: %v", id, err)
+	}
+	r.members[id] = m
+	return m
+}
+
+// open makes a member, or returns why it cannot be.
+func (r *rig) open(id futago.MemberID) (_ *member, err error) {
 	log := slog.New(slog.NewTextHandler(testWriter{r.t, string(id)}, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	ctx := context.Background()
-	must := func(err error) {
-		r.t.Helper()
-		if err != nil {
-			r.t.Fatalf("start %s: %v", id, err)
-		}
-	}
 	m := &member{id: id}
-	var err error
-	m.dir, err = cluster.Open(r.dirs[id])
-	must(err)
-	m.link, err = raftfsm.Listen(ctx, "127.0.0.1:0", m.dir.Node(), m.dir.Keys(), log)
-	must(err)
+	if m.dir, err = cluster.Open(r.dirs[id]); err != nil {
+		return nil, err
+	}
+	undo := []func() error{m.dir.Close}
+	defer func() {
+		for i := len(undo) - 1; i >= 0 && err != nil; i-- {
+			err = errors.Join(err, undo[i]())
+		}
+	}()
+	if m.link, err = raftfsm.Listen(ctx, "127.0.0.1:0", m.dir.Node(), m.dir.Keys(), log); err != nil {
+		return nil, err
+	}
+	undo = append(undo, m.link.Close)
 	m.store, err = store.Open(ctx, store.Options{Path: m.dir.Path("state.db"), ClusterID: m.dir.Node().ClusterID, Logger: log})
-	must(err)
-	m.mach, err = machine.Open(ctx, m.store, machine.Options{Logger: log})
-	must(err)
+	if err != nil {
+		return nil, err
+	}
+	undo = append(undo, m.store.Close)
+	if m.mach, err = machine.Open(ctx, m.store, machine.Options{Logger: log}); err != nil {
+		return nil, err
+	}
 	for _, o := range r.members {
 		m.link.SetAddress(o.id, o.link.Addr().String())
 		o.link.SetAddress(id, m.link.Addr().String())
@@ -130,9 +147,7 @@ func (r *rig) start(id futago.MemberID) *member {
 		cfg.Vote = &raftfsm.VoteConfig{Register: r.reg.Client()}
 	}
 	m.node, err = raftfsm.Open(ctx, cfg)
-	must(err)
-	r.members[id] = m
-	return m
+	return m, err
 }
 
 // stop ends a member; its directory stays.

@@ -21,7 +21,7 @@ func TestRecentLogs_Transparent(t *testing.T) {
 			"append": func(t *rapid.T) {
 				var ls []*raft.Log
 				for range rapid.IntRange(1, 5).Draw(t, "entries") {
-					ls = append(ls, &raft.Log{Index: next, Term: term, Data: rapid.SliceOfN(rapid.Byte(), 0, 60).Draw(t, "data")})
+					ls = append(ls, &raft.Log{Index: next, Term: term, Type: raft.LogNoop, Data: rapid.SliceOfN(rapid.Byte(), 0, 60).Draw(t, "data")})
 					next++
 				}
 				if err := g.StoreLogs(ls); err != nil {

@@ -46,6 +46,9 @@ type snapshotFile struct {
 	// reference.
 	Installed string `json:"installed,omitempty"`
 	Sum       []byte `json:"sum,omitempty"`
+	// Applied is the state machine's entry at the time of a reference; Meta.Index
+	// counts entries of the library itself too.
+	Applied uint64 `json:"applied,omitempty"`
 }
 
 const snapshotSuffix = ".snapshot"
@@ -94,12 +97,15 @@ func (s *snapshotStore) all() ([]snapshotFile, error) {
 	var out []snapshotFile
 	for _, n := range names {
 		b, err := atomicfile.ReadSummed(n)
+		if futago.CodeOf(err) == futago.CodeCorrupt {
+			return nil, futago.Errorf(futago.CodeCorrupt, "a snapshot reference is damaged").WithAction(joinAnew).Wrap(err)
+		}
 		if err != nil {
 			return nil, err
 		}
 		var f snapshotFile
 		if err := json.Unmarshal(b, &f); err != nil {
-			return nil, futago.Errorf(futago.CodeCorrupt, "%s is no snapshot reference", n).Wrap(err)
+			return nil, futago.Errorf(futago.CodeCorrupt, "%s is no snapshot reference", n).WithAction(joinAnew).Wrap(err)
 		}
 		out = append(out, f)
 	}
@@ -122,9 +128,9 @@ func (s *snapshotStore) installedPath(f snapshotFile) string {
 
 // settle turns a received snapshot into a reference, once its bytes are the
 // state machine's, and removes the bytes.
-func (s *snapshotStore) settle(f snapshotFile) error {
+func (s *snapshotStore) settle(f snapshotFile, applied uint64) error {
 	path := s.installedPath(f)
-	f.Installed, f.Sum = "", nil
+	f.Installed, f.Sum, f.Applied = "", nil, applied
 	if err := s.write(f); err != nil {
 		return err
 	}
@@ -263,6 +269,8 @@ type snapshotSink struct {
 	meta  raft.SnapshotMeta
 	file  *os.File
 	done  bool
+	// applied goes into a reference.
+	applied uint64
 }
 
 func (k *snapshotSink) ID() string { return k.meta.ID }
@@ -287,7 +295,7 @@ func (k *snapshotSink) Close() error {
 		return nil
 	}
 	k.done = true
-	f := snapshotFile{Meta: k.meta}
+	f := snapshotFile{Meta: k.meta, Applied: k.applied}
 	if k.file != nil {
 		part := k.file.Name()
 		sum, err := takeSum(k.file)
