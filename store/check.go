@@ -51,9 +51,6 @@ func checkDerived(ctx context.Context, c *litedb.Conn) error {
 		SELECT 'block', z.block FROM zones AS z, events AS e
 		WHERE e.id BETWEEN z.block << 11 AND (z.block + 1 << 11) - 1
 		  AND (z.kinds & (1 << e.kind) = 0 OR z.severities & (1 << e.severity) = 0)
-		UNION ALL
-		SELECT 'open group', d.id FROM dedup_open AS d
-		WHERE NOT EXISTS (SELECT 1 FROM events AS e WHERE e.id = d.id AND e.key = d.key)
 		LIMIT 1`
 	return c.Query(ctx, func(r litedb.Row) error {
 		return litedb.Corrupt(c.Path(), "%s is damaged: %s %d does not agree with the events", c.Path(), r.Text(0), r.Int(1))

@@ -26,7 +26,6 @@ type model struct {
 	settings  futago.IntakeSettings
 	marks     map[string]SpoolMark
 	proposals map[command.ID]int64
-	open      map[uint64]futago.Key
 	state     []byte
 }
 
@@ -34,14 +33,13 @@ func newModel() *model {
 	return &model{
 		applied: Applied{NextEvent: 1}, events: map[uint64]EventRow{}, users: map[string]futago.User{},
 		tokens: map[string]futago.Token{}, marks: map[string]SpoolMark{}, proposals: map[command.ID]int64{},
-		open: map[uint64]futago.Key{},
 	}
 }
 
 func (m *model) clone() *model {
 	c := *m
 	c.events, c.users, c.tokens = maps.Clone(m.events), maps.Clone(m.users), maps.Clone(m.tokens)
-	c.marks, c.proposals, c.open = maps.Clone(m.marks), maps.Clone(m.proposals), maps.Clone(m.open)
+	c.marks, c.proposals = maps.Clone(m.marks), maps.Clone(m.proposals)
 	return &c
 }
 
@@ -51,7 +49,7 @@ func id16(n int) (id command.ID) { id[0], id[15] = byte(n), 9; return id }
 func (m *model) change(t *rapid.T, tx *Tx) error {
 	n := rapid.IntRange(1, 6).Draw(t, "n")
 	when := time.Unix(int64(n), 0).UTC()
-	switch rapid.IntRange(0, 11).Draw(t, "op") {
+	switch rapid.IntRange(0, 10).Draw(t, "op") {
 	case 0, 1, 2:
 		count := rapid.SampledFrom([]uint64{1, 3, 17, 40, 900}).Draw(t, "count")
 		list := rows(m.applied.NextEvent, count)
@@ -106,7 +104,7 @@ func (m *model) change(t *rapid.T, tx *Tx) error {
 		k := SpoolMark{Member: futago.MemberOfSlot(n % 2), Spool: id16(n / 2), Seq: m.applied.NextEvent, Watermark: int64(n), Current: n < 4}
 		m.marks[string(k.Member)+string(k.Spool[:])] = k
 		return tx.PutSpoolMark(k)
-	case 10:
+	default:
 		before := int64(rapid.IntRange(0, 4).Draw(t, "before"))
 		maps.DeleteFunc(m.proposals, func(_ command.ID, at int64) bool { return at < before })
 		if _, err := tx.PruneProposals(before); err != nil {
@@ -118,18 +116,6 @@ func (m *model) change(t *rapid.T, tx *Tx) error {
 			return err
 		}
 		return tx.PutProposal(id16(n), int64(n), []byte{byte(n)})
-	default:
-		if m.applied.NextEvent == 1 {
-			return nil
-		}
-		below := rapid.Uint64Range(0, m.applied.NextEvent).Draw(t, "below")
-		maps.DeleteFunc(m.open, func(id uint64, _ futago.Key) bool { return id < below })
-		if _, err := tx.DeleteOpenBelow(below); err != nil {
-			return err
-		}
-		id := rapid.Uint64Range(1, m.applied.NextEvent-1).Draw(t, "open")
-		m.open[id] = m.events[id].Key
-		return tx.PutOpen([]OpenGroup{{Key: m.events[id].Key, ID: id}})
 	}
 }
 
@@ -140,16 +126,6 @@ func (m *model) inside(t *rapid.T, tx *Tx) {
 		at, want := m.proposals[id16(i)]
 		if err != nil || found != want || found && got[0] != byte(at) {
 			t.Fatalf("proposal %d: %v %v %v", i, got, found, err)
-		}
-	}
-	list, err := tx.OpenAfter(0, 1000)
-	if err != nil || len(list) != len(m.open) {
-		t.Fatalf("%d open groups, want %d, %v", len(list), len(m.open), err)
-	}
-	for _, g := range list {
-		ids, err := tx.OpenByKey(g.Key)
-		if err != nil || m.open[g.ID] != g.Key || !slices.Contains(ids, g.ID) {
-			t.Fatalf("open group %d: %v, %v", g.ID, ids, err)
 		}
 	}
 	if s, err := tx.Settings(); err != nil || s.Revision != m.settings.Revision {
@@ -196,16 +172,6 @@ func (m *model) outside(t *rapid.T, s *Store) {
 	}
 	if want != m.applied.NextEvent {
 		t.Fatalf("%d events, want %d", want-1, m.applied.NextEvent-1)
-	}
-	spilled := slices.Sorted(maps.Keys(m.open))
-	for e, err := range s.DedupOpen(ctx) {
-		if err != nil || len(spilled) == 0 || e.ID != spilled[len(spilled)-1] {
-			t.Fatalf("spilled event %d, %v; %d left", e.ID, err, len(spilled))
-		}
-		spilled = spilled[:len(spilled)-1]
-	}
-	if len(spilled) != 0 {
-		t.Fatalf("not in the spill: %v", spilled)
 	}
 	m.pages(t, s)
 }

@@ -414,13 +414,6 @@ func (s *Store) OpenEvents(ctx context.Context, fromID uint64) iter.Seq2[EventRo
 	return s.heads(ctx, "SELECT "+headColumns+" FROM events WHERE id >= ? ORDER BY id", fromID)
 }
 
-// DedupOpen yields the events in the de-duplication's spill by descending id,
-// like OpenEvents.
-func (s *Store) DedupOpen(ctx context.Context) iter.Seq2[EventRow, error] {
-	return s.heads(ctx, "SELECT "+headColumns+` FROM (SELECT id AS open_id FROM dedup_open)
-		CROSS JOIN events ON id = open_id ORDER BY open_id DESC`)
-}
-
 func (s *Store) heads(ctx context.Context, sql string, args ...any) iter.Seq2[EventRow, error] {
 	return func(yield func(EventRow, error) bool) {
 		var e EventRow

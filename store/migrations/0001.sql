@@ -23,14 +23,6 @@ CREATE TABLE zones (
   severities INTEGER NOT NULL
 );
 
--- Open groups of the de-duplication that do not fit into memory. Derived.
-CREATE TABLE dedup_open (
-  key BLOB    NOT NULL,
-  id  INTEGER NOT NULL,
-  PRIMARY KEY (key, id)
-) WITHOUT ROWID;
-CREATE INDEX dedup_open_id ON dedup_open (id);
-
 -- How far each spool has been applied.
 CREATE TABLE spool_marks (
   member    TEXT    NOT NULL,
