@@ -47,12 +47,12 @@ var acts = []act{
 		n.must(n.r.Lab.Host(host).PowerOff())
 		return func() { n.must(n.r.Lab.Host(host).PowerOn()); n.start(host) }
 	}},
-	{"isolate", true, pairWithin * 2 / 5, func(n *nemesis, host string) func() {
+	{"isolate", true, 2 * time.Second, func(n *nemesis, host string) func() {
 		n.down(host)
 		n.must(n.r.Lab.Isolate(host))
 		return func() { n.must(n.r.Lab.Rejoin(host)); n.up.Up(member(host), time.Now().Add(settle)) }
 	}},
-	{"freeze", false, pairWithin / 2, func(n *nemesis, host string) func() {
+	{"freeze", false, 3 * time.Second, func(n *nemesis, host string) func() {
 		n.must(n.r.Process(host).Freeze())
 		return func() { n.must(n.r.Process(host).Thaw()) }
 	}},
