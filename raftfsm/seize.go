@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"os"
 	"time"
 
 	"github.com/futago/futago"
@@ -23,6 +24,10 @@ func Seize(ctx context.Context, d *cluster.Dir, reg register.Register) (rec regi
 	node := d.Node()
 	if err := seizable(node); err != nil {
 		return rec, err
+	}
+	if _, err := os.Stat(d.Path("raft.db")); err != nil {
+		// A term of its own would keep it from beginning a log.
+		return rec, futago.Errorf(futago.CodeConflict, "manager %s has never run and holds nothing", node.Member).Wrap(err)
 	}
 	peer := node.Member.Peer()
 	dial, cancel := context.WithTimeout(ctx, 2*time.Second)

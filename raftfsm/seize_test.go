@@ -107,6 +107,16 @@ func TestSeize_OtherHistory_Stops(t *testing.T) {
 	}
 }
 
+func TestSeize_NeverRan_Refused(t *testing.T) {
+	r := newRig(t, registertest.New())
+	r.reg = registertest.New()
+	r.stopped(futago.MemberA, func(d *cluster.Dir) {
+		if _, err := raftfsm.Seize(t.Context(), d, r.reg.Client()); futago.CodeOf(err) != futago.CodeConflict {
+			t.Error(err)
+		}
+	})
+}
+
 func TestSeize_OtherRuns_Refused(t *testing.T) {
 	r := pair(t)
 	l := r.leader()

@@ -270,22 +270,18 @@ func (v *Voter) believe(rec register.Record, floor rules.Mark) error {
 	})
 }
 
-// errOvertaken is the answer to a write that is below what is known by now:
-// either others have written on top of it, or it took effect on a register that
-// had gone back. It cannot be told which, so the write counts for nothing.
-var errOvertaken = errors.New("third vote: the record was written and overtaken")
+// errOvertaken is what [rules.ReasonOvertaken] says.
+var errOvertaken = errors.New("third vote: the record was written, and overtaken")
 
-// believeWritten judges a record that this node has just written, by the mark of
-// now (R7). The mark of the time when it was sent would not do: a vote that was
-// delayed could take effect on a restored register, in a term in which the other
-// manager was elected by the record that got lost.
+// believeWritten judges a record that this node has just written, by what is known
+// now (R7).
 func (v *Voter) believeWritten(rec register.Record) error {
 	return v.learn(rec, func(seen rules.Mark) (rules.Mark, error) {
-		mark, why, ok := rules.Judge(v.cfg.switches, seen, rec)
+		mark, why, ok := rules.JudgeWritten(v.cfg.switches, seen, rec)
 		switch {
 		case ok:
 			return mark, nil
-		case why == rules.ReasonWentBack:
+		case why == rules.ReasonOvertaken:
 			return mark, errOvertaken
 		default:
 			return mark, v.wentBack(why, rec)

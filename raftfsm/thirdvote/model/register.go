@@ -95,7 +95,7 @@ func (x *stepper) believesWritten(t *state, w *write) bool {
 	}
 	rec := w.next
 	rec.version = w.on
-	seen, _, ok := rules.Judge(x.m.Switches, mark(n.mark), toRecord(rec))
+	seen, _, ok := rules.JudgeWritten(x.m.Switches, mark(n.mark), toRecord(rec))
 	if ok && seen != mark(n.mark) {
 		n.mark = w.on
 	}

@@ -135,6 +135,7 @@ func controls() []control {
 		{"R6 vote", rules.Switches{R6Vote: true}, lossy, 6, true},
 		{"R6 campaign", rules.Switches{R6Campaign: true}, lossy, 3, true},
 		{"R7 no mark", rules.Switches{R7NoMark: true}, Bounds{Terms: 3, Log: 2, Messages: 1, Writes: 1, Restore: RestoreSeen}, 8, true},
+		{"R7 overtaken writes count", rules.Switches{R7Overtaken: true}, Bounds{Terms: 2, Log: 2, Messages: 0, Writes: 1, Restore: RestoreSeen}, 12, false},
 		{"R8 being leader is enough", rules.Switches{R8LeaderIsEnough: true}, reads, 8, false},
 		{"R8 no entry of the own term", rules.Switches{R8NoOwnTerm: true}, reads, 5, true},
 	}

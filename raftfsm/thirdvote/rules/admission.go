@@ -68,6 +68,24 @@ func Judge(sw Switches, seen Mark, rec register.Record) (Mark, Reason, bool) {
 	}
 }
 
+// JudgeWritten is [Judge] for a record that this node has written, and the highest
+// mark it knows now, not when it sent the write (R7). One that is below counts
+// for nothing: others have written upon it, or it took effect on a register that
+// had gone back, as a vote that was delayed may, in a term in which the other
+// manager was elected by the record that got lost. Which, cannot be told, and only
+// [ReasonOtherHistory] is sure to be the latter.
+func JudgeWritten(sw Switches, seen Mark, rec register.Record) (Mark, Reason, bool) {
+	mark, why, ok := Judge(sw, seen, rec)
+	switch {
+	case ok || why != ReasonWentBack:
+		return mark, why, ok
+	case sw.R7Overtaken:
+		return mark, ReasonSwitchedOff, true
+	default:
+		return mark, ReasonOvertaken, false
+	}
+}
+
 // Missing is [Judge] for a register that works and has no record: it went back
 // if there ever was one.
 func Missing(seen Mark) (Reason, bool) {

@@ -89,6 +89,7 @@ const (
 	ReasonSame         Reason = "the same"
 	ReasonWentBack     Reason = "the register went back"
 	ReasonOtherHistory Reason = "the register has another history"
+	ReasonOvertaken    Reason = "written, and overtaken"
 
 	ReasonNoOwnTerm Reason = "no entry of the own term is committed"
 	ReasonPeer      Reason = "the peer answered in this term"

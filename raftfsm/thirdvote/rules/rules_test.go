@@ -327,6 +327,28 @@ func TestAdmission_R6(t *testing.T) {
 	}
 }
 
+func TestJudgeWritten_R7(t *testing.T) {
+	seen := Mark{Version: 7, Nonce: register.NewNonce()}
+	for name, c := range map[string]struct {
+		rec register.Record
+		ok  bool
+		why Reason
+	}{
+		"newer":         {register.Record{Version: 8, Nonce: register.NewNonce()}, true, ReasonNewer},
+		"the same":      {register.Record{Version: 7, Nonce: seen.Nonce}, true, ReasonSame},
+		"overtaken":     {register.Record{Version: 6, Nonce: register.NewNonce()}, false, ReasonOvertaken},
+		"other history": {register.Record{Version: 7, Nonce: register.NewNonce()}, false, ReasonOtherHistory},
+	} {
+		m, why, ok := JudgeWritten(Switches{}, seen, c.rec)
+		if ok != c.ok || why != c.why || m.Version != max(seen.Version, c.rec.Version) {
+			t.Errorf("%s: %v, %s, %v", name, m, why, ok)
+		}
+		if _, _, ok := JudgeWritten(Switches{R7Overtaken: true}, seen, c.rec); ok == (c.why == ReasonOtherHistory) {
+			t.Errorf("%s, switched off: %v", name, ok)
+		}
+	}
+}
+
 func TestJudge_R7(t *testing.T) {
 	seen := MarkOf(rec(4, 2, "", register.Both))
 	other := rec(4, 2, "", register.Both)

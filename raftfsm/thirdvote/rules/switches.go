@@ -51,6 +51,8 @@ type Switches struct {
 
 	// R7NoMark: a register that went back is believed.
 	R7NoMark bool
+	// R7Overtaken: a write that is below what is known by now counts.
+	R7Overtaken bool
 
 	// R8LeaderIsEnough: who takes itself for the leader serves reads.
 	R8LeaderIsEnough bool
