@@ -35,6 +35,7 @@ type Config struct {
 	SNMPTrap   SNMPTrapConfig   `toml:"snmptrap"`
 	CustomTrap CustomTrapConfig `toml:"customtrap"`
 	Spool      SpoolConfig      `toml:"spool"`
+	Log        LogConfig        `toml:"log"`
 }
 
 // SyslogConfig holds the syslog receivers' addresses.
@@ -60,6 +61,14 @@ type CustomTrapConfig struct {
 // SpoolConfig limits the trap spool.
 type SpoolConfig struct {
 	MaxBytes ByteSize `toml:"max_bytes"`
+}
+
+// LogConfig limits the replicated log.
+type LogConfig struct {
+	// Keep is how much log stays behind a snapshot: a member that was away for
+	// no more traffic than that catches up by it, and gets a copy of the
+	// database otherwise. 1 MiB to 1 TiB, and never less than 1024 entries.
+	Keep ByteSize `toml:"keep"`
 }
 
 // ByteSize is a number of bytes, written like "256MiB" or as a plain number.
@@ -109,6 +118,7 @@ func DefaultConfig() Config {
 		SNMPTrap:   SNMPTrapConfig{UDP: ":162"},
 		CustomTrap: CustomTrapConfig{HTTP: ":8082", HTTPS: ":8083"},
 		Spool:      SpoolConfig{MaxBytes: 1 << 30},
+		Log:        LogConfig{Keep: raftfsm.DefaultKeepLog},
 	}
 }
 
@@ -171,6 +181,9 @@ func (c Config) Validate() error {
 	}
 	if c.Spool.MaxBytes < 1<<20 {
 		return futago.Errorf(futago.CodeInvalid, "spool.max_bytes = %d is too small", c.Spool.MaxBytes).WithAction("use at least 1MiB")
+	}
+	if c.Log.Keep < 1<<20 || c.Log.Keep > 1<<40 {
+		return futago.Errorf(futago.CodeInvalid, "log.keep = %d is out of range", c.Log.Keep).WithAction("use 1MiB to 1024GiB")
 	}
 	return c.Timing().Validate()
 }

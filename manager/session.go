@@ -57,7 +57,7 @@ func (m *Manager) openSession(ctx context.Context) (_ *session, err error) {
 	}
 	cfg := raftfsm.Config{
 		Dir: m.dir, Link: m.link, Timing: m.cfg.Timing(), Store: s.store, Machine: s.machine, Logger: m.log,
-		LocalStatus: func() any { return m.localStatus() }, Now: m.now,
+		LocalStatus: func() any { return m.localStatus() }, Now: m.now, KeepLog: int64(m.cfg.Log.Keep),
 	}
 	if m.intake != nil {
 		cfg.OnLeader = m.intake.forward.Kick

@@ -1,6 +1,7 @@
 package raftfsm
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -22,10 +23,19 @@ type logLimits struct {
 	racing uint64
 }
 
-var defaultLogLimits = logLimits{bytes: 256 << 20, least: 1024, most: 1 << 20, voteBytes: 1 << 30, racing: 8192}
+// DefaultKeepLog is how many bytes of log stay behind a snapshot.
+const DefaultKeepLog = 256 << 20
+
+// leastEntries stay whatever their size.
+const leastEntries = 1024
+
+// limitsFor keeps so many bytes of log.
+func limitsFor(keep int64) logLimits {
+	return logLimits{bytes: keep, least: leastEntries, most: 1 << 20, voteBytes: 4 * keep, racing: 8192}
+}
 
 // snapshotBytes is how much is appended from one snapshot to the next.
-const snapshotBytes = 64 << 20
+func (l logLimits) snapshotBytes() int64 { return l.bytes / 4 }
 
 // trailing returns how many entries to keep, for entries of so many bytes on
 // average, a log that ends at last, and a third vote that needs it from needed
@@ -52,6 +62,7 @@ func (l logLimits) trailing(average int64, last, needed uint64) (entries uint64,
 func (n *Node) compactLog(ctx context.Context) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
+	limits := limitsFor(cmp.Or(n.cfg.KeepLog, DefaultKeepLog))
 	var at int64
 	said := false
 	for {
@@ -61,13 +72,13 @@ func (n *Node) compactLog(ctx context.Context) {
 		case <-tick.C:
 		}
 		bytes := n.logs.bytes.Load()
-		if bytes-at < snapshotBytes {
+		if bytes-at < limits.snapshotBytes() {
 			continue
 		}
-		forsaken, err := n.compact(defaultLogLimits)
+		forsaken, err := n.compact(limits)
 		if forsaken && !said {
 			n.log.Warn("the third vote's register has been away for too long: the log is cut, and w gets a snapshot of no size when it is back",
-				"kept_bytes", defaultLogLimits.voteBytes)
+				"kept_bytes", limits.voteBytes)
 		}
 		said = forsaken
 		if err != nil {

@@ -23,7 +23,7 @@ import (
 	"github.com/futago/futago/store"
 )
 
-// Config is what a Node is made of. All fields are needed, but for Vote and OpenLog.
+// Config is what a Node is made of. All fields are needed, but for Vote, KeepLog and OpenLog.
 type Config struct {
 	Dir     *cluster.Dir
 	Link    *Link
@@ -40,6 +40,8 @@ type Config struct {
 	// act: what waited for a leader may go on. It returns at once. May be nil.
 	OnLeader func()
 	Now      func() time.Time
+	// KeepLog is how many bytes of log stay behind a snapshot; DefaultKeepLog when 0.
+	KeepLog int64
 	// OpenLog opens the log in the data directory; raft-boltdb when nil.
 	OpenLog func(dir string) (LogStore, error)
 }

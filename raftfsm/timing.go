@@ -62,6 +62,6 @@ func (t Timing) raftConfig(member futago.MemberID) *raft.Config {
 	// Snapshots are triggered by bytes, see Node.compactLog.
 	c.SnapshotThreshold = 1 << 62
 	c.SnapshotInterval = time.Hour
-	c.TrailingLogs = defaultLogLimits.least
+	c.TrailingLogs = leastEntries
 	return c
 }
