@@ -349,6 +349,9 @@ func (r *Rig) full() error {
 			return fmt.Errorf("%s says %s, databases %s at %d: %s", h, s.Redundancy, s.Equality.State, s.Equality.Index, strings.Join(s.Findings, "; "))
 		}
 		for _, m := range s.Members {
+			if m.Applied != s.Members[0].Applied {
+				return fmt.Errorf("%s has applied entry %d, %s %d", s.Members[0].Member, s.Members[0].Applied, m.Member, m.Applied)
+			}
 			if m.Local.Spool.Depth > 0 {
 				return fmt.Errorf("the spool of %s holds %d: %s", m.Member, m.Local.Spool.Depth, m.Local.Spool.LastError)
 			}
