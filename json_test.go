@@ -60,7 +60,9 @@ func TestSettings_Validate(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, spoil := range map[string]func(*futago.IntakeSettings){
-		"window of a moment":  func(s *futago.IntakeSettings) { s.Dedup[futago.KindSyslog] = futago.DedupRule{Mode: "window", Window: 1} },
+		"window of a moment": func(s *futago.IntakeSettings) {
+			s.Dedup[futago.KindSyslog] = futago.DedupRule{Mode: "window", Window: 1}
+		},
 		"unknown mode":        func(s *futago.IntakeSettings) { s.Dedup[futago.KindSyslog] = futago.DedupRule{Mode: "guess"} },
 		"rule for own events": func(s *futago.IntakeSettings) { s.Dedup[futago.KindInternal] = futago.DefaultDedupRule() },
 		"no prefix":           func(s *futago.IntakeSettings) { s.Sources[0].Source = netip.Prefix{} },

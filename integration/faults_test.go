@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"time"
 
@@ -121,12 +122,22 @@ func (n *nemesis) run(ctx context.Context) {
 func (n *nemesis) pick(beside *act) act {
 	for {
 		a := acts[n.rng.IntN(len(acts))]
-		if beside == nil || (a.name != beside.name && !(a.receiver && (beside.receiver || beside.name == "freeze")) && !(a.name == "freeze" && beside.receiver) &&
-			(a.name[:3] != "cut" || beside.name[:3] != "cut") && (a.name != "kill the witness" || beside.name != "freeze the witness") &&
-			(a.name != "freeze the witness" || beside.name != "kill the witness")) {
+		if beside == nil || !a.clashes(*beside) {
 			return a
 		}
 	}
+}
+
+// clashes reports whether two faults harm the same thing: both managers'
+// receivers, both ways of one cut, or the witness twice.
+func (a act) clashes(b act) bool {
+	both := func(f func(act) bool) bool { return f(a) && f(b) }
+	return both(func(x act) bool { return x.receiver || x.name == "freeze" }) ||
+		both(func(x act) bool { return strings.HasPrefix(x.name, "cut") }) ||
+		both(func(x act) bool {
+			return strings.HasSuffix(x.name, " the witness") && !strings.HasPrefix(x.name, "cut")
+		}) ||
+		a.name == b.name
 }
 
 func (n *nemesis) begin(a act) func() {
