@@ -19,8 +19,9 @@ type nemesis struct {
 	rng *rand.Rand
 	up  *generate.Presence
 
-	mu  sync.Mutex // guards log
-	log []string
+	mu    sync.Mutex // guards what follows
+	log   []string
+	downs map[string]int // how often each manager went down
 }
 
 // act is one fault; it returns what undoes it.
@@ -46,12 +47,19 @@ var acts = []act{
 	{"power off", true, 0, func(n *nemesis, host string) func() {
 		n.down(host)
 		n.must(n.r.Lab.Host(host).PowerOff())
-		return func() { n.must(n.r.Lab.Host(host).PowerOn()); n.start(host) }
+		off := time.Now()
+		return func() {
+			n.must(n.r.Lab.Host(host).PowerOn())
+			n.r.Start(host)
+			n.r.Ready(host)
+			n.upAfter(host, off)
+		}
 	}},
 	{"isolate", true, 2 * time.Second, func(n *nemesis, host string) func() {
 		n.down(host)
 		n.must(n.r.Lab.Isolate(host))
-		return func() { n.must(n.r.Lab.Rejoin(host)); n.up.Up(member(host), time.Now().Add(settle)) }
+		off := time.Now()
+		return func() { n.must(n.r.Lab.Rejoin(host)); n.upAfter(host, off) }
 	}},
 	{"freeze", false, 3 * time.Second, func(n *nemesis, host string) func() {
 		n.must(n.r.Process(host).Freeze())
@@ -166,7 +174,29 @@ func (n *nemesis) start(host string) {
 	n.up.Up(member(host), time.Now())
 }
 
-func (n *nemesis) down(host string) { n.up.Down(member(host), time.Now()) }
+func (n *nemesis) down(host string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.downs[host]++
+	n.up.Down(member(host), time.Now())
+}
+
+// upAfter says that a manager whose links were dead since off can be reached
+// again, once a sender's TCP must have noticed: it goes on writing into a
+// connection that nobody has any more until its next repetition, which is at
+// most as far away as the outage was long.
+func (n *nemesis) upAfter(host string, off time.Time) {
+	n.mu.Lock()
+	at := n.downs[host]
+	n.mu.Unlock()
+	time.AfterFunc(time.Since(off)+settle, func() {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		if n.downs[host] == at {
+			n.up.Up(member(host), time.Now())
+		}
+	})
+}
 
 func (n *nemesis) must(err error) {
 	n.r.TB.Helper()
