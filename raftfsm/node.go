@@ -68,6 +68,7 @@ type Node struct {
 	trapClient *trapClient
 	compactMu  sync.Mutex // guards compactor and the order of local batches
 	compactor  *forward.Compactor
+	pacer      pacer
 
 	acting  atomic.Bool // leader, and its barrier is behind it
 	since   atomic.Int64

@@ -84,6 +84,7 @@ func (n *Node) SubmitBatch(ctx context.Context, b *command.TrapBatch) *BatchFutu
 // mutex keeps the order in which the compactor sees batches the same as their
 // order in the log, on which its choice of bodies to leave out rests.
 func (n *Node) submitBatchLocal(b *command.TrapBatch) *BatchFuture {
+	n.pace(b)
 	f := newBatchFuture()
 	n.compactMu.Lock()
 	n.compactor.Compact(n.raft.CurrentTerm(), b)
