@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -75,6 +76,9 @@ const (
 // newSite makes manager a; nothing runs yet but the witness.
 func newSite(t *testing.T, kind cluster.ThirdVote) *site {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("runs whole members")
+	}
 	var r [2]byte
 	_, _ = rand.Read(r[:]) // all of 127.0.0.0/8 is this host; tests of other processes take other addresses
 	s := &site{
@@ -144,8 +148,9 @@ func (s *site) witness() witness.Invitation {
 	go func() { done <- w.Run(ctx) }()
 	s.t.Cleanup(func() {
 		stop()
-		<-done
-		_ = w.Close()
+		if err := errors.Join(<-done, w.Close()); err != nil {
+			s.t.Errorf("the witness ended with %v", err)
+		}
 	})
 	return inv
 }
