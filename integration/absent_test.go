@@ -101,8 +101,8 @@ func TestAbsent_LongerThanTheLog(t *testing.T) {
 				s.kill("w") // it must get the database as well
 				s.start("w")
 			}
-			s.fill(leader, 1600)
-			s.Await(20*time.Second, "a snapshot", func() error { return snapshotAfter(s.Path(leader), 1000) })
+			s.fill(leader, 1350)
+			s.Await(20*time.Second, "a snapshot", func() error { return snapshotAfter(s.Path(leader), 1100) })
 			value := s.writes(leader)
 			l := s.load()
 			l.more(10)
@@ -146,8 +146,8 @@ func TestAbsent_KilledWhileInstalling(t *testing.T) {
 	leader := s.leads()
 	away := peer(leader)
 	s.kill(away)
-	s.fill(leader, 1600)
-	s.Await(20*time.Second, "a snapshot", func() error { return snapshotAfter(s.Path(leader), 1000) })
+	s.fill(leader, 1350)
+	s.Await(20*time.Second, "a snapshot", func() error { return snapshotAfter(s.Path(leader), 1100) })
 	value := s.writes(leader)
 	for i := range 8 {
 		s.start(away)
