@@ -10,8 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/hashicorp/raft"
-
 	"github.com/futago/futago"
 	"github.com/futago/futago/cluster"
 )
@@ -166,43 +164,6 @@ func (s sublistener) Accept() (net.Conn, error) {
 // Close does nothing: the port belongs to the Link.
 func (s sublistener) Close() error   { return nil }
 func (s sublistener) Addr() net.Addr { return s.l.ln.Addr() }
-
-// raftLayer is raft's view of the link. Server addresses are member names, so
-// that the Raft configuration never changes when a host gets another address.
-// Each start of Raft needs a layer of its own, for Raft closes it.
-type raftLayer struct {
-	sublistener
-	closed chan struct{}
-	once   sync.Once
-}
-
-func (l *Link) newRaftLayer() *raftLayer {
-	return &raftLayer{sublistener: sublistener{l, l.raft}, closed: make(chan struct{})}
-}
-
-func (r *raftLayer) Accept() (net.Conn, error) {
-	select {
-	case c := <-r.ch:
-		return c, nil
-	case <-r.closed:
-		return nil, net.ErrClosed
-	case <-r.l.done:
-		return nil, net.ErrClosed
-	}
-}
-
-func (r *raftLayer) Close() error {
-	r.once.Do(func() { close(r.closed) })
-	return nil
-}
-
-func (r *raftLayer) Addr() net.Addr { return memberAddr(r.l.node.Member) }
-
-func (r *raftLayer) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
-	defer cancel()
-	return r.l.dial(ctx, futago.MemberID(address), protoRaft)
-}
 
 // memberAddr makes a member's name its address.
 type memberAddr futago.MemberID
