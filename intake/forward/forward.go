@@ -25,7 +25,7 @@ const (
 	DefaultInFlight   = 16
 	DefaultMaxCopies  = 1024
 	DefaultMaxBytes   = 256 << 10
-	DefaultLinger     = 2 * time.Millisecond
+	DefaultLinger     = 10 * time.Millisecond
 	DefaultTimeout    = 5 * time.Second
 	DefaultCacheBytes = 16 << 20
 )
@@ -55,7 +55,8 @@ type Options struct {
 	// MaxCopies and MaxBytes bound a batch. Defaults 1024 and 256 KiB: larger
 	// ones are no cheaper, and everything behind one waits until it is written.
 	MaxCopies, MaxBytes int
-	// Linger is how long records gather while something is under way. Default 2 ms.
+	// Linger is how long records gather while something is under way or a fair
+	// number was just sent. Default 10 ms.
 	Linger time.Duration
 	// Timeout is how long to wait for an outcome after the one before it.
 	// Default 5 s.

@@ -414,7 +414,9 @@ func TestForward_Linger(t *testing.T) {
 		l := newLog(m, 1, false)
 		l.latency = 5 * time.Millisecond
 		defer l.stop()
-		_, stop := start(t, options(s, l))
+		o := options(s, l)
+		o.Linger = 2 * time.Millisecond
+		_, stop := start(t, o)
 		defer stop()
 		synctest.Wait()
 		p := s.Producer("udp", true)
@@ -444,6 +446,43 @@ func TestForward_Linger(t *testing.T) {
 		}
 		m.want(t, 101)
 		if n := m.entries - before; n < 4 || n > 8 {
+			t.Errorf("%d batches", n)
+		}
+	})
+}
+
+// Under a steady stream, batches are made at a steady pace, however soon each
+// is applied.
+func TestForward_Pace(t *testing.T) {
+	dir := memDir(t)
+	synctest.Test(t, func(t *testing.T) {
+		s, err := spool.Open(spool.Options{Dir: dir})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		m := newMachine()
+		l := newLog(m, 1, false)
+		l.latency = time.Millisecond
+		defer l.stop()
+		_, stop := start(t, options(s, l))
+		defer stop()
+		synctest.Wait()
+		p := s.Producer("udp", true)
+		var last uint64
+		for i := range 1000 { // 20 each 2 ms, for 100 ms
+			if last, err = p.Append(recs(i+1, i+1)); err != nil {
+				t.Fatal(err)
+			}
+			if i%20 == 19 {
+				time.Sleep(2 * time.Millisecond)
+			}
+		}
+		if err := s.WaitAcked(t.Context(), last); err != nil {
+			t.Fatal(err)
+		}
+		m.want(t, 1000)
+		if n := m.entries; n < 8 || n > 20 {
 			t.Errorf("%d batches", n)
 		}
 	})

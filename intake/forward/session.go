@@ -55,6 +55,8 @@ type session struct {
 	flights chan *flight
 	settled chan struct{} // something was acknowledged
 	pending atomic.Int32
+	sent    time.Time // when the last batch was submitted
+	busy    bool      // it had many copies
 }
 
 func (f *Forwarder) session(ctx context.Context, m *builder) verdict {
@@ -124,15 +126,25 @@ func (s *session) send() error {
 	}
 }
 
-// gather lets records add up while something is under way.
+// gatherFrom is the number of copies in a batch from which the next one waits
+// for company: a batch costs both members some flushes and pages, however small
+// it is. Smaller ones are of senders that wait for each answer.
+const gatherFrom = 16
+
+// gather lets records add up while something is under way, and in any case when
+// a fair number of them has just been sent.
 func (s *session) gather(next uint64) {
 	f := s.f
-	if s.pending.Load() == 0 || f.o.Spool.Last()+1 >= next+uint64(f.o.MaxCopies)/4 {
+	wait := f.o.Linger
+	if s.busy {
+		wait -= time.Since(s.sent)
+	}
+	if wait <= 0 || !s.busy && s.pending.Load() == 0 || f.o.Spool.Last()+1 >= next+uint64(f.o.MaxCopies) {
 		return
 	}
-	timer := time.NewTimer(f.o.Linger)
+	timer := time.NewTimer(wait)
 	defer timer.Stop()
-	for s.pending.Load() > 0 {
+	for s.busy || s.pending.Load() > 0 {
 		select {
 		case <-s.settled:
 		case <-timer.C:
@@ -171,6 +183,7 @@ func (s *session) submit(fl *flight, t *command.TrapBatch) bool {
 	t.ProposedAt = f.o.Now().UnixNano()
 	fl.acked = f.o.Spool.Acked()
 	fl.pending = f.o.Submit(s.ctx, t)
+	s.sent, s.busy = time.Now(), len(t.Copies) >= gatherFrom
 	s.flights <- fl // has room for as many as there are slots
 	return true
 }
