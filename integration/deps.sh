@@ -4,7 +4,7 @@
 # when they are there; needs root only when they are not.
 set -euo pipefail
 declare -A need=(
-	[ip]=iproute2 [nft]=nftables [snmptrap]=snmp [rsyslogd]=rsyslog [logger]=bsdutils [curl]=curl [dmsetup]=dmsetup
+	[ip]=iproute2 [nft]=nftables [snmptrap]=snmp [snmptrapd]=snmptrapd [rsyslogd]=rsyslog [logger]=bsdutils [curl]=curl
 	[chromium]=chromium
 )
 missing=()
