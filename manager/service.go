@@ -3,6 +3,7 @@ package manager
 import (
 	"context"
 	"errors"
+	"maps"
 	"time"
 
 	"github.com/futago/futago"
@@ -120,7 +121,18 @@ func (s service) IntakeSettings(ctx context.Context) (futago.IntakeSettings, err
 	if err != nil {
 		return futago.IntakeSettings{}, err
 	}
-	return ses.store.Settings(ctx)
+	set, err := ses.store.Settings(ctx)
+	if err != nil {
+		return futago.IntakeSettings{}, err
+	}
+	// Every rule is shown, so that what is shown can be changed and sent back.
+	rules := map[futago.Kind]futago.DedupRule{}
+	for k := futago.KindSyslog; k <= futago.KindCustomTrap; k++ {
+		rules[k] = futago.DefaultDedupRule()
+	}
+	maps.Copy(rules, set.Dedup)
+	set.Dedup = rules
+	return set, nil
 }
 
 func (s service) PutIntakeSettings(ctx context.Context, a httpapi.Actor, want futago.IntakeSettings) (futago.IntakeSettings, error) {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/futago/futago"
 	"github.com/futago/futago/client"
+	"github.com/futago/futago/httpapi"
 )
 
 type userCmd struct {
@@ -27,9 +28,9 @@ type userListCmd struct{}
 
 // Run lists the users.
 func (*userListCmd) Run(e *env) error {
-	return call(e, func(c *client.Client, out *[]futago.User) error {
+	return call(e, func(c *client.Client, out *[]httpapi.UserView) error {
 		return c.Get(e.ctx, "/api/v1/users", nil, out)
-	}, func(t *tabwriter.Writer, us []futago.User) {
+	}, func(t *tabwriter.Writer, us []httpapi.UserView) {
 		row(t, "NAME", "ROLE", "CREATED")
 		for _, u := range us {
 			row(t, u.Name, u.Role, u.CreatedAt.Local().Format(time.DateTime))
@@ -128,9 +129,9 @@ type tokenListCmd struct{}
 
 // Run lists the tokens.
 func (*tokenListCmd) Run(e *env) error {
-	return call(e, func(c *client.Client, out *[]futago.Token) error {
+	return call(e, func(c *client.Client, out *[]httpapi.TokenView) error {
 		return c.Get(e.ctx, "/api/v1/tokens", nil, out)
-	}, func(t *tabwriter.Writer, ts []futago.Token) {
+	}, func(t *tabwriter.Writer, ts []httpapi.TokenView) {
 		row(t, "ID", "NAME", "ROLE", "CREATED BY", "EXPIRES")
 		for _, k := range ts {
 			expires := "never"

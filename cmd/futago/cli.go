@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/alecthomas/kong"
@@ -21,12 +23,18 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 not allowed,
 // globals are the flags of every command that talks to a manager.
 type globals struct {
 	API      []string `help:"Managers to talk to (host:port); default is this host's own." env:"FUTAGO_API" placeholder:"HOST:PORT"`
-	CA       string   `help:"CA certificate of the cluster (pki/ca.crt)." env:"FUTAGO_CA" type:"path" placeholder:"FILE"`
+	CA       string   `help:"CA certificate of the cluster (pki/ca.crt)." env:"FUTAGO_CA" placeholder:"FILE"`
 	APIToken string   `help:"API token." env:"FUTAGO_TOKEN" placeholder:"TOKEN"`
-	Dir      string   `help:"Data directory of this host's manager." env:"FUTAGO_DIR" default:"${dir}" type:"path"`
+	Dir      string   `help:"Data directory of this host's manager." env:"FUTAGO_DIR" default:"${dir}"`
 	Output   string   `help:"How results are printed: ${enum}." short:"o" enum:"table,json" default:"table"`
 	LogLevel string   `help:"Of the daemons: ${enum}." enum:"debug,info,warn,error" default:"info" env:"FUTAGO_LOG_LEVEL"`
 	LogJSON  bool     `help:"Daemons log JSON lines in place of text."`
+}
+
+// settle makes variables of the environment that are set to nothing count as not set.
+func (g *globals) settle() {
+	g.API = slices.DeleteFunc(g.API, func(a string) bool { return a == "" })
+	g.Dir = cmp.Or(g.Dir, manager.DefaultConfig().DataDir)
 }
 
 // cli is the tree of commands.

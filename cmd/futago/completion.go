@@ -143,7 +143,7 @@ func (t *completions) fish() string {
 	}
 	fmt.Fprintf(&b, "\t\t\tcase %s\n\t\t\t\tset skip 1\n\t\t\tcase '*'\n\t\t\t\tif contains -- (string join ' ' $path $w) %s\n\t\t\t\t\tset -a path $w\n\t\t\t\tend\n\t\tend\n\tend\n",
 		strings.Join(flags, " "), strings.Join(paths, " "))
-	b.WriteString("\ttest (string join ' ' $path) = \"$argv[1]\"\nend\n")
+	b.WriteString("\ttest \"$path\" = \"$argv[1]\"\nend\n")
 	for _, p := range t.paths {
 		for _, w := range p.words {
 			if name, ok := strings.CutPrefix(w, "--"); ok {

@@ -48,6 +48,7 @@ func run(ctx context.Context, args []string, out, errw io.Writer) int {
 	if printed >= 0 { // help or version
 		return printed
 	}
+	c.settle()
 	if err == nil {
 		err = k.Run(&env{ctx: ctx, out: out, err: errw, global: &c.globals})
 	} else {
