@@ -2,21 +2,29 @@ package raftfsm
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log"
 	"log/slog"
 	"slices"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 )
 
 // raftLogger makes hashicorp/raft write to a slog.Logger. Raft's info lines
 // tell of every vote and snapshot and are kept; its debug lines are not, unless
-// the slog handler asks for them.
+// the slog handler asks for them. Warnings and errors that repeat themselves, as
+// those about a dead peer do several times a second, are logged once a minute.
 type raftLogger struct {
-	l    *slog.Logger
-	name string
-	args []any
+	l       *slog.Logger
+	name    string
+	args    []any
+	repeats *repeats
+}
+
+func newRaftLogger(l *slog.Logger) *raftLogger {
+	return &raftLogger{l: l, repeats: newRepeats(time.Now)}
 }
 
 var _ hclog.Logger = (*raftLogger)(nil)
@@ -38,6 +46,15 @@ func (r *raftLogger) Log(l hclog.Level, msg string, args ...any) {
 	for i, a := range args {
 		if f, ok := a.(hclog.Format); ok {
 			args[i] = formatOf(f)
+		}
+	}
+	if level(l) >= slog.LevelWarn {
+		left, ok := r.repeats.logs(msg + fmt.Sprint(args...))
+		if !ok {
+			return
+		}
+		if left > 0 {
+			args = append(slices.Clip(args), "repeated", left)
 		}
 	}
 	r.l.Log(context.Background(), level(l), msg, args...) //nolint:sloglint // a forwarder: message and pairs are raft's
@@ -68,11 +85,11 @@ func (r *raftLogger) ImpliedArgs() []any { return r.args }
 func (r *raftLogger) Name() string       { return r.name }
 
 func (r *raftLogger) With(args ...any) hclog.Logger {
-	return &raftLogger{l: r.l.With(args...), name: r.name, args: append(slices.Clip(r.args), args...)}
+	return &raftLogger{l: r.l.With(args...), name: r.name, args: append(slices.Clip(r.args), args...), repeats: r.repeats}
 }
 
 func (r *raftLogger) Named(name string) hclog.Logger {
-	return &raftLogger{l: r.l.With("part", name), name: name, args: r.args}
+	return &raftLogger{l: r.l.With("part", name), name: name, args: r.args, repeats: r.repeats}
 }
 
 func (r *raftLogger) ResetNamed(name string) hclog.Logger { return r.Named(name) }

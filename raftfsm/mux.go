@@ -32,6 +32,8 @@ type Link struct {
 	keys *cluster.Keys
 	ln   net.Listener
 
+	refused *repeats
+
 	mu    sync.Mutex // guards addrs
 	addrs map[futago.MemberID]string
 
@@ -50,7 +52,7 @@ func Listen(ctx context.Context, address string, node cluster.Node, keys *cluste
 			WithAction("check cluster_listen in the configuration, and what else holds that port (ss -ltnp)").Wrap(err)
 	}
 	l := &Link{
-		log: log.With("component", "link"), node: node, keys: keys, ln: ln, addrs: map[futago.MemberID]string{},
+		log: log.With("component", "link"), node: node, keys: keys, ln: ln, refused: newRepeats(time.Now), addrs: map[futago.MemberID]string{},
 		raft: make(chan net.Conn), traps: make(chan net.Conn), rpc: make(chan net.Conn), done: make(chan struct{}),
 	}
 	for m, a := range node.Members {
@@ -116,7 +118,10 @@ func (l *Link) handshake(c *tls.Conn) {
 	err := c.HandshakeContext(ctx)
 	stop()
 	if err != nil {
-		l.log.Warn("member link refused", "remote", c.RemoteAddr().String(), "err", err)
+		remote := c.RemoteAddr().String()
+		if left, ok := l.refused.logs(remote + err.Error()); ok {
+			l.log.Warn("member link refused", "remote", remote, "err", err, "repeated", left)
+		}
 		_ = c.Close()
 		return
 	}

@@ -142,7 +142,7 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 
 // start makes the Raft instance and this member's background tasks.
 func (n *Node) start(ctx context.Context, node cluster.Node) (err error) {
-	rl := &raftLogger{l: n.log}
+	rl := newRaftLogger(n.log)
 	n.transport = raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream: n.link.newRaftLayer(), MaxPool: 4, Timeout: n.timing.RPCTimeout(), Logger: rl,
 		// One: no pipelining. A pipeline to a stalled follower can wedge, and
