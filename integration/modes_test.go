@@ -140,7 +140,9 @@ func TestModes_LateCopies(t *testing.T) {
 		s.say("d2", "late window", "b", "a", "b", "a")
 		s.say("d1", fmt.Sprintf("late single %d", i), off)
 	}
-	// A death in between: what the copies are compared with is rebuilt.
+	// A death in between: what the copies are compared with is rebuilt. What the
+	// dead one had not read from its socket yet would be lost.
+	s.only(on, s.send(on), on)
 	s.kill(on)
 	s.start(on)
 	s.word(on, futago.RedundancyNoSpare)
