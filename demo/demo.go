@@ -4,6 +4,7 @@
 package demo
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -30,12 +31,13 @@ type Options struct {
 	Rate float64
 	// Restart is how long a killed process stays away.
 	Restart time.Duration
+	// Net is the first three bytes of the addresses: all of 127.0.0.0/8 is this
+	// host. "127.0.0" when empty.
+	Net string
 }
 
-// The demonstration's addresses: all of 127.0.0.0/8 is this host.
+// Ports, none of which needs root.
 const (
-	hostA, hostB, hostW = "127.0.0.11", "127.0.0.12", "127.0.0.13"
-
 	portAPI, portCluster, portWitness = "7700", "7701", "7702"
 
 	portSyslog, portSyslogTLS = "5514", "6514"
@@ -45,8 +47,11 @@ const (
 
 // demo is one demonstration.
 type demo struct {
-	o      Options
-	exe    string
+	o   Options
+	exe string
+	// The hosts: one for each of the three parts.
+	hostA, hostB, hostW string
+
 	parts  *errgroup.Group
 	user   string
 	secret string
@@ -58,7 +63,9 @@ func Run(ctx context.Context, o Options) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := checkPorts(ctx); err != nil {
+	net := cmp.Or(o.Net, "127.0.0")
+	d := &demo{exe: exe, user: "demo", hostA: net + ".11", hostB: net + ".12", hostW: net + ".13"}
+	if err := d.checkPorts(ctx); err != nil {
 		return err
 	}
 	end := "Stopped. Everything is kept in " + o.Dir + "; the same command goes on with it."
@@ -73,7 +80,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	}
 	stopping := context.AfterFunc(ctx, func() { fmt.Fprintln(o.Out, "\nStopping …") })
 	defer stopping()
-	d := &demo{o: o, exe: exe, user: "demo"}
+	d.o = o
 	var running context.Context
 	d.parts, running = errgroup.WithContext(ctx)
 	d.parts.Go(func() error { return d.start(running) })
@@ -93,13 +100,13 @@ func (d *demo) start(ctx context.Context) error {
 	invitation := ""
 	if !cluster.Exists(d.path("a")) {
 		var err error
-		invitation, err = d.futago(ctx, "witness", "invite", "--data", wdir, "--cluster", "demo", "--replace", "--url", "https://"+hostW+":"+portWitness)
+		invitation, err = d.futago(ctx, "witness", "invite", "--data", wdir, "--cluster", "demo", "--replace", "--url", "https://"+d.hostW+":"+portWitness)
 		if err != nil {
 			return err
 		}
 	}
-	d.supervise(ctx, "witness", "witness", "run", "--data", wdir, "--listen", hostW+":"+portWitness)
-	for _, m := range []struct{ name, host string }{{"a", hostA}, {"b", hostB}} {
+	d.supervise(ctx, "witness", "witness", "run", "--data", wdir, "--listen", d.hostW+":"+portWitness)
+	for _, m := range []struct{ name, host string }{{"a", d.hostA}, {"b", d.hostB}} {
 		config := d.path(m.name + ".toml")
 		if err := writeConfig(config, d.path(m.name), m.host); err != nil {
 			return err
@@ -118,7 +125,7 @@ func (d *demo) start(ctx context.Context) error {
 		return err
 	}
 	d.explain()
-	return trickle(ctx, d.o.Rate)
+	return d.trickle(ctx)
 }
 
 // make initialises manager a, or joins b to it.
@@ -183,5 +190,5 @@ Try, in another terminal:
   kill -9 $(cat %[6]s/manager-a.pid)     # the other one goes on; a comes back after %[7]s
 
 Logs are in %[6]s. Ctrl-C ends everything.
-`, hostA, hostB, d.user, d.secret, d.exe, d.o.Dir, d.o.Restart, portSyslog, portSNMP, portCustom)
+`, d.hostA, d.hostB, d.user, d.secret, d.exe, d.o.Dir, d.o.Restart, portSyslog, portSNMP, portCustom)
 }

@@ -18,9 +18,9 @@ import (
 
 // checkPorts finds out whether something holds the demonstration's ports:
 // another demonstration, most likely.
-func checkPorts(ctx context.Context) error {
-	want := []struct{ network, host, port string }{{"tcp", hostW, portWitness}}
-	for _, h := range []string{hostA, hostB} {
+func (d *demo) checkPorts(ctx context.Context) error {
+	want := []struct{ network, host, port string }{{"tcp", d.hostW, portWitness}}
+	for _, h := range []string{d.hostA, d.hostB} {
 		for _, p := range []string{portAPI, portCluster, portSyslog, portSyslogTLS, portCustom, portCustomTLS} {
 			want = append(want, struct{ network, host, port string }{"tcp", h, p})
 		}
@@ -32,9 +32,9 @@ func checkPorts(ctx context.Context) error {
 		if err := tryPort(ctx, w.network, net.JoinHostPort(w.host, w.port)); err != nil {
 			e := futago.Errorf(futago.CodeConflict, "the demonstration cannot have %s port %s of %s", strings.ToUpper(w.network), w.port, w.host).Wrap(err)
 			if errors.Is(err, syscall.EADDRINUSE) {
-				return e.WithAction("if another demonstration runs, end it first; else see who holds the port: ss -lntup | grep %s", w.port)
+				return e.WithAction("if another demonstration runs, end it first, or take other addresses (--net 127.1.2); else see who holds the port: ss -lntup | grep %s", w.port)
 			}
-			return e.WithAction("it needs the addresses 127.0.0.11 to 127.0.0.13, which Linux has by itself")
+			return e.WithAction("it needs the addresses %s, %s and %s, which Linux has by itself", d.hostA, d.hostB, d.hostW)
 		}
 	}
 	return nil

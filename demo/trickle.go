@@ -24,7 +24,8 @@ var samples = []string{
 }
 
 // trickle sends sample traps to both managers, the same bytes to each.
-func trickle(ctx context.Context, rate float64) error {
+func (d *demo) trickle(ctx context.Context) error {
+	rate := d.o.Rate
 	if rate <= 0 {
 		return nil
 	}
@@ -43,23 +44,23 @@ func trickle(ctx context.Context, rate float64) error {
 		// the demonstration is about.
 		switch {
 		case n%7 == 3:
-			sendTrap(n)
+			d.sendTrap(n)
 		case n%11 == 5:
-			sendCustom(ctx, hc, n)
+			d.sendCustom(ctx, hc, n)
 		default:
 			s := samples[rand.IntN(len(samples))]
 			args := []any{time.Now().Format(time.Stamp), n}
 			if !strings.Contains(s, "%[2]d") {
 				args = args[:1]
 			}
-			send(portSyslog, fmt.Appendf(nil, s, args...))
+			d.send(portSyslog, fmt.Appendf(nil, s, args...))
 		}
 	}
 }
 
 // send gives one datagram to each manager.
-func send(port string, b []byte) {
-	for _, host := range []string{hostA, hostB} {
+func (d *demo) send(port string, b []byte) {
+	for _, host := range []string{d.hostA, d.hostB} {
 		c, err := net.Dial("udp", net.JoinHostPort(host, port)) //nolint:noctx // a datagram socket does not wait
 		if err != nil {
 			continue
@@ -70,7 +71,7 @@ func send(port string, b []byte) {
 }
 
 // sendTrap sends linkDown or linkUp of an interface.
-func sendTrap(n int) {
+func (d *demo) sendTrap(n int) {
 	p := &gosnmp.SnmpPacket{
 		Version: gosnmp.Version2c, Community: "public", PDUType: gosnmp.SNMPv2Trap, RequestID: uint32(n) + 1,
 		Variables: []gosnmp.SnmpPDU{
@@ -80,15 +81,15 @@ func sendTrap(n int) {
 		},
 	}
 	if b, err := p.MarshalMsg(); err == nil {
-		send(portSNMP, b)
+		d.send(portSNMP, b)
 	}
 }
 
-func sendCustom(ctx context.Context, hc *http.Client, n int) {
+func (d *demo) sendCustom(ctx context.Context, hc *http.Client, n int) {
 	body := fmt.Appendf(nil, `{"FacilityID":"PLANT1","DATA":[{"DATE":%q,"TYPE":"NUM","KEY":"temperature","MSG":"%d"}]}`,
 		time.Now().UTC().Format(time.DateTime), 18+n%9)
 	var wg sync.WaitGroup
-	for _, host := range []string{hostA, hostB} {
+	for _, host := range []string{d.hostA, d.hostB} {
 		req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+net.JoinHostPort(host, portCustom)+"/", bytes.NewReader(body))
 		if err != nil {
 			return

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"net"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -88,8 +90,8 @@ func (b *ByteSize) UnmarshalText(text []byte) error {
 		if !ok {
 			continue
 		}
-		var n int64
-		if _, err := fmt.Sscanf(strings.TrimSpace(num)+" ", "%d ", &n); err != nil || n < 0 || strings.TrimLeft(strings.TrimSpace(num), "0123456789") != "" {
+		n, err := strconv.ParseInt(strings.TrimSpace(num), 10, 64)
+		if err != nil || n < 0 || n > math.MaxInt64/u.factor {
 			break
 		}
 		*b = ByteSize(n * u.factor)

@@ -156,3 +156,50 @@ func TestManager_ShutdownAnswers(t *testing.T) {
 		s.recorded(leader.Peer(), "k=trap "+msg)
 	}
 }
+
+// TestManager_Metrics gathers what a member tells, with a session and without.
+func TestManager_Metrics(t *testing.T) {
+	s := newPair(t)
+	s.send("counted", futago.MemberA)
+	s.recorded(futago.MemberA, "counted")
+	value := func(name, label string) (v float64, ok bool) {
+		t.Helper()
+		families, err := s.metrics[futago.MemberA].Gather()
+		s.must(err)
+		for _, f := range families {
+			for _, m := range f.GetMetric() {
+				if f.GetName() == name && (label == "" || m.GetLabel()[0].GetValue() == label) {
+					return m.GetGauge().GetValue() + m.GetCounter().GetValue(), true
+				}
+			}
+		}
+		return 0, false
+	}
+	for _, want := range []struct {
+		name, label string
+		least       float64
+	}{
+		{"futago_member_state", "running", 1},
+		{"futago_applied_index", "", 1},
+		{"futago_received_total", "syslog/udp", 1},
+		{"futago_spool_appended_total", "", 1},
+		{"futago_third_vote_reachable", "", 1},
+		{"futago_queue_depth", "reports", 0},
+		{"process_open_fds", "", 1},
+		{"go_goroutines", "", 1},
+	} {
+		if v, ok := value(want.name, want.label); !ok || v < want.least {
+			t.Errorf("%s{%s} is %g, %t", want.name, want.label, v, ok)
+		}
+	}
+	s.mustStop(futago.MemberA)
+	flip(t, s.dir(futago.MemberA)+"/raft.db", 40)
+	s.start(futago.MemberA)
+	s.stopped(futago.MemberA, futago.CodeCorrupt)
+	if v, ok := value("futago_member_state", "corrupt"); !ok || v != 1 {
+		t.Errorf("a stopped member's state is %g, %t", v, ok)
+	}
+	if _, ok := value("futago_applied_index", ""); ok {
+		t.Error("a stopped member tells an applied index")
+	}
+}

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
 	"github.com/futago/futago"
@@ -39,6 +40,7 @@ type site struct {
 	hosts   map[futago.MemberID]string
 	running map[futago.MemberID]*running
 	kind    cluster.ThirdVote
+	metrics map[futago.MemberID]*prometheus.Registry
 	change  func(futago.MemberID, *manager.Config)
 }
 
@@ -83,7 +85,8 @@ func newSite(t *testing.T, kind cluster.ThirdVote) *site {
 	_, _ = rand.Read(r[:]) // all of 127.0.0.0/8 is this host; tests of other processes take other addresses
 	s := &site{
 		t: t, kind: kind, root: t.TempDir(), running: map[futago.MemberID]*running{}, hosts: map[futago.MemberID]string{},
-		change: func(futago.MemberID, *manager.Config) {},
+		metrics: map[futago.MemberID]*prometheus.Registry{},
+		change:  func(futago.MemberID, *manager.Config) {},
 	}
 	for i, id := range []futago.MemberID{futago.MemberA, futago.MemberB, futago.MemberW} {
 		s.hosts[id] = fmt.Sprintf("127.%d.%d.%d", 1+r[0]%250, r[1], 10+i)
@@ -181,9 +184,15 @@ func (s *site) config(id futago.MemberID) manager.Config {
 func (s *site) open(id futago.MemberID) (*manager.Manager, *logBuffer, error) {
 	log := &logBuffer{}
 	m, err := manager.New(s.t.Context(), manager.Options{
-		Config: s.config(id), Logger: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelInfo})),
+		Config: s.config(id), Registry: s.registry(id), Logger: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelInfo})),
 	})
 	return m, log, err
+}
+
+// registry makes a new one, which is strict.
+func (s *site) registry(id futago.MemberID) *prometheus.Registry {
+	s.metrics[id] = prometheus.NewPedanticRegistry()
+	return s.metrics[id]
 }
 
 func (s *site) start(id futago.MemberID) *running {

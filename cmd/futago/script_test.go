@@ -4,12 +4,16 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -34,6 +38,7 @@ func TestScripts(t *testing.T) {
 			for i, name := range []string{"A", "B", "W", "X"} {
 				e.Setenv(name, fmt.Sprintf("127.%d.%d.%d", 1+r[0]%250, r[1], 20+i))
 			}
+			e.Setenv("NET", fmt.Sprintf("127.%d.%d", 1+r[0]%250, r[1]))
 			e.Setenv("HOME", e.WorkDir)
 			e.Setenv("FUTAGO_LOG_LEVEL", "error")
 			return writeConfigs(e)
@@ -44,7 +49,10 @@ func TestScripts(t *testing.T) {
 			"save":     cmdSave,
 			"jsonedit": cmdJSONEdit,
 			"rc":       cmdRC,
-			"damage":   cmdDamage,
+			"kill9":    cmdKill9,
+
+			"futago-demo": cmdDemo,
+			"interrupt":   cmdInterrupt,
 		},
 	})
 }
@@ -155,11 +163,56 @@ func cmdRC(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Logf("%s", strings.TrimSpace(out))
 }
 
-// cmdDamage changes a byte in the middle of a file.
-func cmdDamage(ts *testscript.TestScript, _ bool, args []string) {
-	path := ts.MkAbs(args[0])
-	b, err := os.ReadFile(path)
+// cmdKill9 kills the process whose id is in a file.
+func cmdKill9(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Check(syscall.Kill(pidIn(ts, args[0]), syscall.SIGKILL))
+}
+
+func pidIn(ts *testscript.TestScript, file string) int {
+	pid, err := strconv.Atoi(strings.TrimSpace(ts.ReadFile(file)))
 	ts.Check(err)
-	b[len(b)/3] ^= 1
-	ts.Check(os.WriteFile(path, b, 0o600))
+	return pid
+}
+
+// demos are the demonstrations under way, by their scripts' directories.
+var demos sync.Map
+
+// cmdDemo starts a demonstration in a directory, its output in DIR.out, and
+// waits until it says what to try: futago-demo DIR.
+func cmdDemo(ts *testscript.TestScript, _ bool, args []string) {
+	exe, err := exec.LookPath("futago")
+	ts.Check(err)
+	out, err := os.Create(ts.MkAbs(args[0] + ".out"))
+	ts.Check(err)
+	cmd := exec.CommandContext(context.Background(), exe, "demo", "--data", ts.MkAbs(args[0]), "--net", ts.Getenv("NET"), "--rate", "20", "--restart", "2s")
+	cmd.Stdout, cmd.Stderr = out, out
+	ts.Check(cmd.Start())
+	ended := make(chan error, 1)
+	go func() { ended <- errors.Join(cmd.Wait(), out.Close()) }()
+	stop := func(s os.Signal) error { return errors.Join(cmd.Process.Signal(s), <-ended) }
+	demos.Store(ts.MkAbs(args[0]), stop)
+	ts.Defer(func() {
+		if _, ok := demos.LoadAndDelete(ts.MkAbs(args[0])); ok {
+			_ = stop(os.Kill) // the script has failed
+		}
+	})
+	wait(ts, func() (string, bool) {
+		text := ts.ReadFile(args[0] + ".out")
+		return text, strings.Contains(text, "Ctrl-C ends everything")
+	})
+}
+
+// cmdInterrupt is Ctrl-C for a demonstration. It must end well, and its parts
+// with it: interrupt DIR.
+func cmdInterrupt(ts *testscript.TestScript, _ bool, args []string) {
+	stop, ok := demos.LoadAndDelete(ts.MkAbs(args[0]))
+	if !ok {
+		ts.Fatalf("no demonstration in %s", args[0])
+	}
+	ts.Check(stop.(func(os.Signal) error)(os.Interrupt))
+	for _, part := range []string{"witness", "manager-a", "manager-b"} {
+		if err := syscall.Kill(pidIn(ts, args[0]+"/"+part+".pid"), 0); err == nil {
+			ts.Fatalf("%s is still there", part)
+		}
+	}
 }
