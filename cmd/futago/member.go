@@ -77,6 +77,22 @@ func (p *placement) addresses(cfg manager.Config) cluster.Addresses {
 	return a
 }
 
+// flag is how a later command names this configuration.
+func (p *placement) flag() string {
+	if p.Config == defaultConfig {
+		return ""
+	}
+	return " --config " + p.Config
+}
+
+// dirFlag is how the operators' verbs name the data directory.
+func dirFlag(cfg manager.Config) string {
+	if cfg.DataDir == manager.DefaultConfig().DataDir {
+		return ""
+	}
+	return " --dir " + cfg.DataDir
+}
+
 type initCmd struct {
 	placement
 	Name    string `help:"Name of the cluster." required:""`
@@ -118,15 +134,16 @@ func (c *initCmd) Run(e *env) error {
 			return fmt.Errorf("the directory is made, the witness's record is not (repeat the same command): %w", err)
 		}
 	}
+	dir := dirFlag(cfg)
 	fmt.Fprintf(e.out, `Manager a of cluster %q is made in %s (configuration: %s).
 
 Next:
-  futago manager --config %s         start it (or: systemctl start futago)
-  futago user add NAME --role admin  the first user, from this host
-  futago token join --member b       the token for futago join on the other host
-`, c.Name, cfg.DataDir, c.Config, c.Config)
+  futago manager%s
+  futago user add NAME --role admin%s    the first user, from this host
+  futago token join --member b%s         the token for futago join on the other host
+`, c.Name, cfg.DataDir, c.Config, c.flag(), dir, dir)
 	if kind == cluster.ThirdVoteManager {
-		fmt.Fprintln(e.out, "  futago token join --member w       the token for the third host; nothing is written before b or w has joined")
+		fmt.Fprintf(e.out, "  futago token join --member w%s         the token for the third host; nothing is written before b or w has joined\n", dir)
 	}
 	return nil
 }
@@ -197,8 +214,8 @@ func (c *joinCmd) Run(e *env) error {
 		return err
 	}
 	defer d.Close()
-	fmt.Fprintf(e.out, "Member %s of cluster %q is made in %s.\n\nNext:\n  futago manager --config %s\n",
-		d.Node().Member, d.Node().ClusterName, cfg.DataDir, c.Config)
+	fmt.Fprintf(e.out, "Member %s of cluster %q is made in %s.\n\nNext:\n  futago manager%s\n",
+		d.Node().Member, d.Node().ClusterName, cfg.DataDir, c.flag())
 	return nil
 }
 
