@@ -163,7 +163,7 @@ func (n *Node) start(ctx context.Context, node cluster.Node) (err error) {
 	}
 	r, err := newRaft(conf, n.fsm, n.logs, n.snapshots, trans)
 	if err != nil {
-		return fmt.Errorf("start raft: %w", err)
+		return errors.Join(fmt.Errorf("start raft: %w", err), inner.Close()) // Raft would have closed it
 	}
 	n.raft = r
 	// The member runs on after Open's context has ended, until Close.
