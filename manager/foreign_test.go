@@ -2,6 +2,9 @@ package manager_test
 
 import (
 	"fmt"
+	"io/fs"
+	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -28,4 +31,36 @@ func TestManager_AnotherCluster(t *testing.T) {
 		})
 	}
 	s.must(s.custom(futago.MemberB, "goes on"))
+}
+
+// TestManager_Copy starts a copy of a's running directory on another host.
+func TestManager_Copy(t *testing.T) {
+	s := newPair(t)
+	other := newSite(t, cluster.ThirdVoteManager)
+	s.must(os.RemoveAll(other.dir(futago.MemberA)))
+	s.must(os.CopyFS(other.dir(futago.MemberA), onlyFiles{os.DirFS(s.dir(futago.MemberA))}))
+	other.start(futago.MemberA)
+	other.stopped(futago.MemberA, futago.CodeConflict, "is a copy", "join this host")
+	s.awaitWord(futago.MemberB, futago.RedundancyFull)
+	// Once the original is gone for good, the directory may be used.
+	s.mustStop(futago.MemberA)
+	other.mustStop(futago.MemberA)
+	other.start(futago.MemberA)
+	other.eventually("it starts", func() error {
+		if ms, err := other.self(futago.MemberA); err != nil || ms.Local.State != "running" {
+			return fmt.Errorf("it is %s, %w", ms.Local.State, err)
+		}
+		return nil
+	})
+}
+
+// onlyFiles hides the local socket, which cannot be copied.
+type onlyFiles struct{ fs.FS }
+
+func (o onlyFiles) Open(name string) (fs.File, error) { return o.FS.Open(name) }
+
+// ReadDir implements [fs.ReadDirFS].
+func (o onlyFiles) ReadDir(name string) ([]fs.DirEntry, error) {
+	list, err := fs.ReadDir(o.FS, name)
+	return slices.DeleteFunc(list, func(e fs.DirEntry) bool { return e.Type()&fs.ModeSocket != 0 }), err
 }

@@ -45,8 +45,12 @@ func (m *Manager) ids() []futago.MemberID {
 
 // hello is what this member says about itself while it has no session.
 func (m *Manager) hello() raftfsm.Hello {
+	l := m.localStatus()
 	h := raftfsm.Hello{Member: m.node.Member, Directory: m.node.Directory, Role: "stopped", Now: m.now()}
-	if b, err := json.Marshal(m.localStatus()); err == nil {
+	if l.State == stateStarting {
+		h.Role = stateStarting
+	}
+	if b, err := json.Marshal(l); err == nil {
 		h.Local = b
 	}
 	return h
@@ -78,6 +82,25 @@ func (m *Manager) ask(ctx context.Context, s *session, id futago.MemberID) (a an
 		}
 	}
 	return a
+}
+
+// checkOnly looks whether a process of this very member answers at the member's
+// address and is not this one: then this data directory is a copy of the other's,
+// and a copy would vote a second time.
+func (m *Manager) checkOnly(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	h, err := m.link.Ask(ctx, m.node.Member)
+	if err != nil {
+		return nil //nolint:nilerr // nobody is there, or the way to oneself is closed
+	}
+	var l local
+	if err := json.Unmarshal(h.Local, &l); err != nil || l.StartedAt.Equal(m.startedAt) {
+		return nil //nolint:nilerr // it is this process, or one that does not say
+	}
+	return futago.Errorf(futago.CodeConflict, "member %s runs already at %s: this data directory is a copy of that one's",
+		m.node.Member, m.dir.Node().Members[m.node.Member].Cluster).
+		WithAction("never start a copy: remove it, and join this host with a token of its own (futago token join)")
 }
 
 // problem says in a few words why a member gave no answer.

@@ -209,7 +209,14 @@ func (m *Manager) runSession(ctx context.Context) error {
 	if err := m.checkSpace(); err != nil {
 		return err
 	}
-	s, err := m.openSession(ctx)
+	var s *session
+	var err error
+	// Opening may take long: taking over a received database, for one.
+	m.absent(ctx, func(ctx context.Context) {
+		if err = m.checkOnly(ctx); err == nil {
+			s, err = m.openSession(ctx)
+		}
+	})
 	if err != nil {
 		return err
 	}

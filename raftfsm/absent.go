@@ -12,8 +12,8 @@ import (
 
 // Absent answers on the member link while this member has no Node, until ctx
 // ends: hello says why, so that the others can tell an operator. Raft and trap
-// connections are closed at once, for nobody would ever serve them. It must not
-// run beside a Node of the same link.
+// connections are closed at once, for nobody would ever serve them. It may run on
+// while a Node opens, and must end then: each takes what comes from the other.
 func (l *Link) Absent(ctx context.Context, hello func() Hello) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+helloPath, func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, hello()) })
