@@ -1,12 +1,14 @@
 package raftfsm_test
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/futago/futago"
+	"github.com/futago/futago/raftfsm"
 	"github.com/futago/futago/raftfsm/thirdvote/register/registertest"
 )
 
@@ -67,5 +69,35 @@ func TestOpen_FilesOfTwoHistories(t *testing.T) {
 				t.Errorf("it starts with %v", err)
 			}
 		})
+	}
+}
+
+func TestCheckLog(t *testing.T) {
+	r := newRig(t, registertest.New())
+	a := r.start(futago.MemberA)
+	for i := range byte(20) {
+		r.propose(a, user(i, "u"+string('a'+rune(i))))
+	}
+	r.stop(futago.MemberA)
+	dir := r.dirs[futago.MemberA]
+	if first, last, err := raftfsm.CheckLog(dir); err != nil || first != 1 || last < 20 {
+		t.Errorf("entries %d to %d, %v", first, last, err)
+	}
+	path := filepath.Join(dir, "raft.db")
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := bytes.Index(b, []byte(`"uk"`)); i >= 0; i = bytes.Index(b, []byte(`"uk"`)) {
+		b[i+1] ^= 1
+	}
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := raftfsm.CheckLog(dir); futago.CodeOf(err) != futago.CodeCorrupt || !strings.Contains(err.Error(), "checksum") {
+		t.Errorf("a damaged entry: %v", err)
+	}
+	if first, last, err := raftfsm.CheckLog(t.TempDir()); err != nil || first != 0 || last != 0 {
+		t.Errorf("no log: %d to %d, %v", first, last, err)
 	}
 }

@@ -55,7 +55,7 @@ type cli struct {
 	Token    tokenCmd    `cmd:"" help:"Manage API tokens and issue join tokens."`
 	Switch   switchCmd   `cmd:"" help:"Hand leadership to the other manager."`
 	Seize    seizeCmd    `cmd:"" help:"Let a stopped manager go on alone, by your word, where the third vote cannot."`
-	Verify   verifyCmd   `cmd:"" help:"Check the database of a stopped member, page by page and row by row."`
+	Verify   verifyCmd   `cmd:"" help:"Check the log and the database of a stopped member, entry by entry and row by row."`
 
 	Completion completionCmd    `cmd:"" help:"Print a completion script for your shell."`
 	Version    kong.VersionFlag `help:"Print the version."`

@@ -50,6 +50,9 @@ func TestScripts(t *testing.T) {
 			"jsonedit": cmdJSONEdit,
 			"rc":       cmdRC,
 			"kill9":    cmdKill9,
+			"damage":   cmdDamage,
+
+			"grepfield": cmdGrepField,
 
 			"futago-demo": cmdDemo,
 			"interrupt":   cmdInterrupt,
@@ -161,6 +164,23 @@ func cmdRC(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Fatalf("exit code %d, want %s with %q in:\n%s", code, args[0], args[1], out)
 	}
 	ts.Logf("%s", strings.TrimSpace(out))
+}
+
+// cmdDamage changes a byte in each page of a file.
+func cmdDamage(ts *testscript.TestScript, _ bool, args []string) {
+	b, err := os.ReadFile(ts.MkAbs(args[0]))
+	ts.Check(err)
+	for at := 20; at < len(b); at += 512 {
+		b[at] ^= 0x55
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), b, 0o600))
+}
+
+// cmdGrepField keeps a field of the last command's JSON in FIELD.
+func cmdGrepField(ts *testscript.TestScript, _ bool, args []string) {
+	var doc map[string]any
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile("stdout")), &doc))
+	ts.Setenv("FIELD", fmt.Sprint(doc[args[0]]))
 }
 
 // cmdKill9 kills the process whose id is in a file.
