@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -101,7 +102,7 @@ func start(t testing.TB, opts ...option) *cluster {
 	for _, id := range []futago.MemberID{"a", "b"} {
 		n := &node{c: c, id: id, dir: t.TempDir(), client: c.reg.Client()}
 		n.wipe()
-		l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+		l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", net.JoinHostPort(ownLoopback(), "0"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -123,6 +124,13 @@ func start(t testing.TB, opts ...option) *cluster {
 	b.start()
 	c.settled()
 	return c
+}
+
+// ownLoopback is a loopback address of this process alone: a node that restarts
+// finds its port free, whatever connections other processes make.
+func ownLoopback() string {
+	pid := os.Getpid()
+	return netip.AddrFrom4([4]byte{127, byte(64 + pid>>16&63), byte(pid >> 8), byte(pid)}).String()
 }
 
 func (c *cluster) close() {

@@ -94,6 +94,17 @@ func (c *cluster) transfer(n *node) {
 	})
 }
 
+// forgetPeer makes n as one that has not greeted its peer yet.
+func (n *node) forgetPeer() {
+	n.c.wait("no greeting is under way", func() bool {
+		_, err := n.voter.greetings.do(n.c.t.Context())
+		return err != nil
+	})
+	n.voter.mu.Lock()
+	defer n.voter.mu.Unlock()
+	n.voter.peer = Greeting{}
+}
+
 // fresh begins a new leadership of a, without what the first one, in which b was
 // taken in, may have kept for lack of a rule.
 func (c *cluster) fresh() {
@@ -188,7 +199,10 @@ func TestRule_R2_NotByReading(t *testing.T) {
 func TestRule_R2_BoundToTheTerm(t *testing.T) {
 	bothWays(t, "a", rules.Switches{}, rules.Switches{R2NotBound: true}, func(c *cluster) bool {
 		a, b := c.nodes["a"], c.nodes["b"]
-		c.link.set(linkState{cut: true, noGreets: true}) // no greetings, no readmission
+		// No greetings, no readmission: not even one that is begun because the
+		// peer was known before the cut, for that drops solo as well.
+		c.link.set(linkState{cut: true, noGreets: true})
+		a.forgetPeer()
 		if !a.write("e1", patience) {
 			c.upset("e1")
 		}
