@@ -60,7 +60,8 @@ func (s *site) recovered(text, value string) {
 func TestOperator_RecordDamaged(t *testing.T) {
 	s := newSite(t, rig.Options{})
 	l := s.leads()
-	value, text := s.writes(l), s.send()
+	s.writes(l)
+	text := s.send()
 	s.only(l, text, "a", "b")
 	s.stop("w")
 	b, err := os.ReadFile(s.record())
@@ -72,7 +73,7 @@ func TestOperator_RecordDamaged(t *testing.T) {
 	if log := s.Process("w").Log(); !strings.Contains(log, s.record()) {
 		t.Error("the witness does not name the file")
 	}
-	value = s.writes(l) // both managers go on
+	value := s.writes(l) // both managers go on
 	s.stop("a", "b")
 	if out, err := s.Run(l, "seize", "--yes", "--dir", s.Path(l)); err == nil {
 		t.Errorf("seized a damaged record: %s", out)
@@ -120,7 +121,8 @@ func TestOperator_RestoredFromACopy(t *testing.T) {
 func TestOperator_ManagerGone(t *testing.T) {
 	s := newSite(t, rig.Options{})
 	l := s.leads()
-	value, text := s.writes(l), s.send()
+	s.writes(l)
+	text := s.send()
 	s.only(l, text, "a", "b")
 	gone := peer(l)
 	s.kill(gone)
@@ -128,7 +130,7 @@ func TestOperator_ManagerGone(t *testing.T) {
 	s.writes(l)
 	s.Join(gone, l)
 	s.start(gone)
-	value = s.writes(l)
+	value := s.writes(l)
 	s.recovered(text, value)
 }
 

@@ -1,6 +1,7 @@
 package raftfsm
 
 import (
+	"errors"
 	"testing"
 
 	"github.com/hashicorp/raft"
@@ -59,7 +60,7 @@ func TestRecentLogs_Transparent(t *testing.T) {
 				for i := range next + 2 {
 					var a, b raft.Log
 					want, got := plain.GetLog(i, &a), g.GetLog(i, &b)
-					if want != got || a.Term != b.Term || string(a.Data) != string(b.Data) {
+					if !errors.Is(got, want) || !errors.Is(want, got) || a.Term != b.Term || string(a.Data) != string(b.Data) {
 						t.Fatalf("entry %d: %v %v, want %v %v", i, got, b, want, a)
 					}
 				}
