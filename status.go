@@ -32,7 +32,7 @@ type MemberStatus struct {
 	Role      string `json:"role,omitempty"`
 	Term      uint64 `json:"term,omitempty"`
 	// LastLog, Commit and Applied are log indexes; Lag is how many entries
-	// Applied is behind the leader's Commit.
+	// Applied is behind that of the member which has applied most.
 	LastLog uint64 `json:"last_log"`
 	Commit  uint64 `json:"commit"`
 	Applied uint64 `json:"applied"`

@@ -108,11 +108,22 @@ func (c *Client) follow(ctx context.Context, base string, q *futago.EventQuery, 
 	if res.StatusCode != http.StatusOK {
 		return problem(res)
 	}
+	cursor := q.After
 	sc := bufio.NewScanner(res.Body)
 	sc.Buffer(nil, 8<<20)
 	for sc.Scan() {
+		// While nothing matches, the cursor moves on all the same.
+		if id, ok := strings.CutPrefix(sc.Text(), "id:"); ok {
+			if n, err := strconv.ParseUint(strings.TrimSpace(id), 10, 64); err == nil {
+				cursor = n
+			}
+			continue
+		}
 		data, ok := strings.CutPrefix(sc.Text(), "data:")
 		if !ok {
+			if sc.Text() == "" {
+				q.After = cursor
+			}
 			continue
 		}
 		var e futago.Event

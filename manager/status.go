@@ -42,7 +42,7 @@ func (m *Manager) status(ctx context.Context) futago.ClusterStatus {
 	}
 	s, _ := m.session() // without one, this member's own state says why
 	answers := m.askAll(ctx, s)
-	var commit uint64
+	var newest uint64
 	for _, id := range m.ids() {
 		ms := futago.MemberStatus{Member: id, Address: m.dir.Node().Members[id].API}
 		a := answers[id]
@@ -53,13 +53,14 @@ func (m *Manager) status(ctx context.Context) futago.ClusterStatus {
 		}
 		// A leader that was cut off may still take itself for one.
 		if a.Acting && a.Term > st.Term {
-			st.Leader, st.LeaderSince, st.Term, commit = id, a.LeaderSince, a.Term, a.Commit
+			st.Leader, st.LeaderSince, st.Term = id, a.LeaderSince, a.Term
 		}
+		newest = max(newest, ms.Applied)
 		st.Members = append(st.Members, ms)
 	}
 	for i := range st.Members {
-		if ms := &st.Members[i]; ms.Reachable && commit > ms.Applied {
-			ms.Lag = commit - ms.Applied
+		if ms := &st.Members[i]; ms.Reachable {
+			ms.Lag = newest - ms.Applied
 		}
 	}
 	if st.Term == 0 {

@@ -201,7 +201,7 @@ func (w testWriter) Write(b []byte) (int, error) {
 func user(n byte, name string) *command.PutUser {
 	return &command.PutUser{
 		Meta: command.Meta{ID: command.ID{0xee, n}, At: time.Unix(1790000000, 0).UTC(), By: "test"},
-		User: futago.User{Name: name, Role: futago.RoleAdmin, PasswordHash: "x"},
+		User: futago.User{Name: name, Role: futago.RoleAdmin, PasswordHash: "x"}, Create: true,
 	}
 }
 

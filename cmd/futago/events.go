@@ -108,7 +108,10 @@ func (c *eventsCmd) Run(e *env) error {
 }
 
 func eventRow(t *tabwriter.Writer, ev futago.Event) {
-	host := ev.Trap.Source.Addr().String()
+	host := "-" // an event of Futago itself comes from no address
+	if ev.Trap.Source.IsValid() {
+		host = ev.Trap.Source.Addr().String()
+	}
 	if ev.Trap.Host != "" && ev.Trap.Host != host {
 		host += " (" + printable(ev.Trap.Host) + ")"
 	}

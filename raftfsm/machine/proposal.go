@@ -94,8 +94,13 @@ func (t *transaction) putUser(p *command.PutUser) (refused *futago.Error, err er
 	if err != nil {
 		return nil, err
 	}
-	if exists && p.Create {
+	switch {
+	case exists && p.Create:
 		return futago.Errorf(futago.CodeConflict, "user %q exists already", u.Name), nil
+	case !exists && !p.Create:
+		return futago.Errorf(futago.CodeNotFound, "user %q does not exist", u.Name), nil
+	case exists:
+		u.CreatedAt = old.CreatedAt
 	}
 	if exists && old.Role == futago.RoleAdmin && u.Role != futago.RoleAdmin {
 		if refused, err := t.lastAdmin(u.Name); refused != nil || err != nil {
