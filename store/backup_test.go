@@ -172,11 +172,12 @@ func TestStore_RestoreWaitsForReaders(t *testing.T) {
 	inside, goOn := make(chan struct{}), make(chan struct{})
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		err := s.Heads(context.Background(), 1, 2, func(e *EventRow) error {
+		err := s.Heads(context.Background(), 1, 100, func(e *EventRow) error {
 			if e.ID == 1 {
 				close(inside)
 				<-goOn
 			}
+			time.Sleep(10 * time.Millisecond) // the word to leave comes beside the rows
 			return nil
 		})
 		if futago.CodeOf(err) != futago.CodeUnavailable {
