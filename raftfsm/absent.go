@@ -51,11 +51,30 @@ func (l *Link) Ask(ctx context.Context, m futago.MemberID) (Hello, error) {
 	return h, err
 }
 
-// serveHTTP answers peers' requests until ctx ends.
+// serveHTTP answers peers' requests until ctx ends. On return nothing is answered
+// any more, on no connection: whoever comes next speaks for this member, and an
+// answer of the past would be taken for evidence of the present (R8).
 func (l *Link) serveHTTP(ctx context.Context, h http.Handler) error {
-	srv := &http.Server{Handler: h, ReadHeaderTimeout: handshakeTimeout, IdleTimeout: rpcIdleTimeout}
-	stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
-	defer stop()
+	var running sync.RWMutex // held while a request is answered
+	over := false
+	srv := &http.Server{ReadHeaderTimeout: handshakeTimeout, IdleTimeout: rpcIdleTimeout}
+	srv.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		running.RLock()
+		defer running.RUnlock()
+		if over {
+			w.Header().Set("Connection", "close")
+			http.Error(w, "this session of the member is over", http.StatusServiceUnavailable)
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
+	defer func() {
+		_ = srv.Close() // closes the connections, which ends what is being answered
+		running.Lock()
+		defer running.Unlock()
+		over = true
+	}()
+	// Serve returns when rpcListener sees the end of ctx.
 	err := srv.Serve(&rpcListener{sublistener{l, l.rpc}, ctx})
 	if errors.Is(err, http.ErrServerClosed) || ctx.Err() != nil {
 		return nil

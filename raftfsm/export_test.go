@@ -1,5 +1,12 @@
 package raftfsm
 
+import (
+	"context"
+	"net/http"
+
+	"github.com/futago/futago"
+)
+
 // CompactForTest takes a snapshot and keeps only so many entries behind it, and
 // voteBytes for the third vote.
 func (n *Node) CompactForTest(trailing uint64, voteBytes int64) error {
@@ -18,3 +25,11 @@ func (n *Node) LogNeededForTest() uint64 { return n.voter.LogNeeded() }
 
 // InRaft is how many entries the library has not answered.
 func (n *Node) InRaft() int64 { return n.inRaft.Load() }
+
+// AskerForTest asks a member over connections that it keeps.
+func (l *Link) AskerForTest(m futago.MemberID) func(context.Context) (Hello, error) {
+	p := &peer{member: m, client: l.httpClient(m)}
+	return func(ctx context.Context) (h Hello, err error) {
+		return h, p.call(ctx, http.MethodGet, helloPath, nil, &h)
+	}
+}

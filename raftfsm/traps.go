@@ -132,7 +132,12 @@ func (n *Node) serveTrapConn(ctx context.Context, c net.Conn) {
 	answers := make(chan *BatchFuture, answersInFlight)
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		defer c.Close() // a failed writer ends the reader
+		defer func() {
+			_ = c.Close() // a failed writer ends the reader
+			for range answers {
+				continue // which may be about to hand one on
+			}
+		}()
 		w := bufio.NewWriter(c)
 		for f := range answers {
 			res, err := f.Wait(ctx)
