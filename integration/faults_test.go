@@ -22,6 +22,10 @@ type nemesis struct {
 	mu    sync.Mutex // guards what follows
 	log   []string
 	downs map[string]int // how often each manager went down
+	// dead is since when a manager's links were dead, until it was certainly up
+	// again: a sender's TCP that repeats into a second outage notices nothing of
+	// the time in between.
+	dead map[string]time.Time
 }
 
 // act is one fault; it returns what undoes it.
@@ -47,19 +51,14 @@ var acts = []act{
 	{"power off", true, 0, func(n *nemesis, host string) func() {
 		n.down(host)
 		n.must(n.r.Lab.Host(host).PowerOff())
-		off := time.Now()
-		return func() {
-			n.must(n.r.Lab.Host(host).PowerOn())
-			n.r.Start(host)
-			n.r.Ready(host)
-			n.upAfter(host, off)
-		}
+		n.linksDead(host)
+		return func() { n.must(n.r.Lab.Host(host).PowerOn()); n.start(host) }
 	}},
 	{"isolate", true, 2 * time.Second, func(n *nemesis, host string) func() {
 		n.down(host)
 		n.must(n.r.Lab.Isolate(host))
-		off := time.Now()
-		return func() { n.must(n.r.Lab.Rejoin(host)); n.upAfter(host, off) }
+		n.linksDead(host)
+		return func() { n.must(n.r.Lab.Rejoin(host)); n.reachable(host) }
 	}},
 	{"freeze", false, 3 * time.Second, func(n *nemesis, host string) func() {
 		n.must(n.r.Process(host).Freeze())
@@ -171,7 +170,7 @@ func (n *nemesis) begin(a act) func() {
 func (n *nemesis) start(host string) {
 	n.r.Start(host)
 	n.r.Ready(host)
-	n.up.Up(member(host), time.Now())
+	n.reachable(host)
 }
 
 func (n *nemesis) down(host string) {
@@ -181,18 +180,32 @@ func (n *nemesis) down(host string) {
 	n.up.Down(member(host), time.Now())
 }
 
-// upAfter says that a manager whose links were dead since off can be reached
-// again, once a sender's TCP must have noticed: it goes on writing into a
-// connection that nobody has any more until its next repetition, which is at
-// most as far away as the outage was long.
-func (n *nemesis) upAfter(host string, off time.Time) {
+func (n *nemesis) linksDead(host string) {
 	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.dead[host].IsZero() {
+		n.dead[host] = time.Now()
+	}
+}
+
+// reachable says that a manager can be reached again: at once, or, if its links were
+// dead, once a sender's TCP must have noticed. It goes on writing into a connection
+// that nobody has any more until its next repetition, which is at most as far away as
+// it has been without an answer.
+func (n *nemesis) reachable(host string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	off, dead := n.dead[host]
+	if !dead {
+		n.up.Up(member(host), time.Now())
+		return
+	}
 	at := n.downs[host]
-	n.mu.Unlock()
 	time.AfterFunc(time.Since(off)+settle, func() {
 		n.mu.Lock()
 		defer n.mu.Unlock()
 		if n.downs[host] == at {
+			delete(n.dead, host)
 			n.up.Up(member(host), time.Now())
 		}
 	})

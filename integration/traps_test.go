@@ -88,7 +88,7 @@ func newTrial(t *testing.T, plan generate.Plan, binary string, env []string) *tr
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := &nemesis{r: r, rng: rng, up: &generate.Presence{}, downs: map[string]int{}}
+	n := &nemesis{r: r, rng: rng, up: &generate.Presence{}, downs: map[string]int{}, dead: map[string]time.Time{}}
 	n.up.Up("a", time.Now())
 	n.up.Up("b", time.Now())
 	return &trial{t: t, r: r, g: g, n: n, h: newHistory(r)}
