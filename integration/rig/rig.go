@@ -274,9 +274,11 @@ func (r *Rig) Process(host string) *lab.Process {
 }
 
 // Client talks to a manager over its local socket, whatever the links do.
-func (r *Rig) Client(host string) *client.Client {
+func (r *Rig) Client(host string) *client.Client { return r.client(host, 5*time.Second) }
+
+func (r *Rig) client(host string, patience time.Duration) *client.Client {
 	r.TB.Helper()
-	c, err := client.New(client.Config{Socket: filepath.Join(r.Path(host), manager.SocketName), Timeout: 5 * time.Second})
+	c, err := client.New(client.Config{Socket: filepath.Join(r.Path(host), manager.SocketName), Timeout: patience})
 	if err != nil {
 		r.TB.Fatal(err)
 	}
@@ -363,7 +365,7 @@ func (r *Rig) full() error {
 // Events reads the whole history of a manager, the oldest first.
 func (r *Rig) Events(host string) iter.Seq2[futago.Event, error] {
 	return func(yield func(futago.Event, error) bool) {
-		c := r.Client(host)
+		c := r.client(host, time.Minute) // an audit is no matter of seconds, whatever else runs
 		defer c.Close()
 		q := futago.EventQuery{Ascending: true, Limit: futago.MaxPage}
 		for {
