@@ -33,12 +33,15 @@ func TestManager_AnotherCluster(t *testing.T) {
 	s.must(s.custom(futago.MemberB, "goes on"))
 }
 
-// TestManager_Copy starts a copy of a's running directory on another host.
+// TestManager_Copy starts a copy of a's directory on another host while a runs.
 func TestManager_Copy(t *testing.T) {
 	s := newPair(t)
 	other := newSite(t, cluster.ThirdVoteManager)
 	s.must(os.RemoveAll(other.dir(futago.MemberA)))
+	s.mustStop(futago.MemberA) // a copy of files in use might be damaged
 	s.must(os.CopyFS(other.dir(futago.MemberA), onlyFiles{os.DirFS(s.dir(futago.MemberA))}))
+	s.start(futago.MemberA)
+	s.awaitWord(futago.MemberB, futago.RedundancyFull)
 	other.start(futago.MemberA)
 	other.stopped(futago.MemberA, futago.CodeConflict, "is a copy", "join this host")
 	s.awaitWord(futago.MemberB, futago.RedundancyFull)

@@ -96,7 +96,8 @@ func TestCluster_FollowerDies_ThenRegister_GoesOn(t *testing.T) {
 func TestCluster_BothDie_StaleOneRefuses(t *testing.T) {
 	c := start(t)
 	a, b := c.nodes["a"], c.nodes["b"]
-	c.alone("e1")
+	c.link.set(linkState{cut: true})
+	c.wait("a goes on alone", func() bool { return a.write("e1", time.Second) && c.reg.Current().Holders.Only("a") })
 	a.crash()
 	b.crash()
 	c.link.set(linkState{})
